@@ -1,0 +1,68 @@
+// HLS (RFC 8216): hls.js where there are Media Source Extensions, the browser's own player elsewhere (iPhone).
+// Latency comes from EXT-X-PROGRAM-DATE-TIME, which maps the media's time to the server's wall clock.
+
+import Hls, { Events } from "hls.js";
+import type { Attachment, AttachmentEvents } from "../protocols";
+
+/** Whether this browser can play HLS at all. */
+export function supported(video: HTMLVideoElement): boolean {
+  return Hls.isSupported() || video.canPlayType("application/vnd.apple.mpegurl") !== "";
+}
+
+/** Plays the media or master playlist at `url`. */
+export function attach(video: HTMLVideoElement, url: string, events: AttachmentEvents): Attachment {
+  return Hls.isSupported() ? attachHlsJs(video, url, events) : attachNative(video, url, events);
+}
+
+function attachHlsJs(video: HTMLVideoElement, url: string, events: AttachmentEvents): Attachment {
+  const hls = new Hls({
+    // Two segments behind the live edge instead of the three that the RFC suggests: on a steady network the third only
+    // adds latency, and hls.js steps back by itself after a stall.
+    liveSyncDurationCount: 2,
+    liveMaxLatencyDurationCount: 6,
+    maxLiveSyncPlaybackRate: 1.1,
+    // A live page has no use for a long past.
+    backBufferLength: 30,
+    // The supervisor retries, with the knowledge of whether the stream is live; hls.js would only add its own delays.
+    manifestLoadPolicy: {
+      default: { maxTimeToFirstByteMs: 8000, maxLoadTimeMs: 15_000, timeoutRetry: null, errorRetry: null },
+    },
+  });
+  hls.on(Events.ERROR, (_, error) => {
+    if (error.fatal) events.failed(`${error.type}: ${error.details}`);
+  });
+  hls.attachMedia(video);
+  hls.loadSource(url);
+  return {
+    latency(serverNowMs) {
+      const shownAt = hls.playingDate;
+      return shownAt === null ? null : { ms: serverNowMs - shownAt.getTime(), kind: "measured" };
+    },
+    detach: () => hls.destroy(),
+  };
+}
+
+/** Safari's addition to the media element: the wall time of `currentTime` 0. */
+interface DatedVideo extends HTMLVideoElement {
+  getStartDate?(): Date;
+}
+
+function attachNative(video: DatedVideo, url: string, events: AttachmentEvents): Attachment {
+  const onError = () => events.failed(`media error ${video.error?.code ?? 0}`);
+  const onEnded = () => events.closed();
+  video.addEventListener("error", onError);
+  video.addEventListener("ended", onEnded);
+  video.src = url;
+  return {
+    latency(serverNowMs) {
+      const startMs = video.getStartDate?.().getTime() ?? NaN;
+      return Number.isNaN(startMs) ? null : { ms: serverNowMs - startMs - video.currentTime * 1000, kind: "measured" };
+    },
+    detach() {
+      video.removeEventListener("error", onError);
+      video.removeEventListener("ended", onEnded);
+      video.removeAttribute("src");
+      video.load();
+    },
+  };
+}
