@@ -1,0 +1,381 @@
+//! The one place where a source's timestamps become the stream's output clock (DESIGN 2).
+//!
+//! Owns: unwrapping of 24/31/32/33-bit clocks, clamping of jumps, the sample grid of audio, the start of a
+//! publisher session (waiting for its tracks and its first key frame), stitching a publisher that returns onto the
+//! same output clock, and when a new [`Epoch`] begins. Everything behind it trusts time.
+//! Does not own: reading a clock. The caller says what time it is ([`Now`]), so every case here is a plain test.
+//!
+//! The rule at a discontinuity: next dts = max(last + one frame, time since the run began).
+
+mod clock;
+mod session;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+
+use crate::{Anchor, Epoch, Frame, Kind, Track, TrackId, codec::Codec, rescale};
+use clock::TrackClock;
+pub use session::SessionClock;
+use session::Session;
+
+/// A jump forward beyond this is a new clock, not a pause (FAULTS F9).
+const JUMP_FORWARD_MS_MAX: i64 = 10_000;
+/// A jump backward beyond this is a new clock, not jitter (FAULTS F9).
+const JUMP_BACKWARD_MS_MAX: i64 = 500;
+/// How long a change of tracks waits for a key frame to happen at, so that the segment it starts is decodable.
+const CHANGE_WAIT: Duration = Duration::from_secs(2);
+/// A composition offset beyond this is damage, not reordering: 16 pictures at 1 fps still fit.
+const COMPOSITION_MS_MAX: i64 = 16_000;
+
+const US: u32 = 1_000_000;
+
+/// The time at which something arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time since the run began. It decides.
+    pub run: Duration,
+    /// The wall clock. It only labels.
+    pub wall: SystemTime,
+}
+
+impl Now {
+    fn us(self) -> i64 {
+        i64::try_from(self.run.as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
+/// What a publisher session hands in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Which kinds of track the publisher's metadata names. A hint only: it shortens the wait for a track.
+    Declared {
+        /// Video is named.
+        video: bool,
+        /// Audio is named.
+        audio: bool,
+    },
+    /// A codec configuration; repeated ones are recognised.
+    Config(Codec),
+    /// One access unit.
+    Frame {
+        /// Which track it belongs to.
+        kind: Kind,
+        /// Decoding time as the source wrote it, wrapped to the bits of its [`SessionClock`].
+        dts: u64,
+        /// Presentation minus decoding time, in ticks of the source's clock.
+        composition: i32,
+        /// Whether decoding can start here.
+        sync: bool,
+        /// The access unit.
+        payload: Bytes,
+    },
+}
+
+/// A frame on the output clock, with the epoch it belongs to.
+pub type Timed = (Arc<Epoch>, Frame);
+
+/// What the timeline had to do to its input; every counter only goes up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Frames dropped because no configuration came before them (F14).
+    pub dropped_without_config: u64,
+    /// Frames dropped while a key frame was awaited.
+    pub dropped_before_key: u64,
+    /// Frames whose timestamp did not go up and was moved (F18).
+    pub clamped: u64,
+    /// Jumps that were taken as a new clock (F9).
+    pub jumps: u64,
+}
+
+/// The clock of one run. It lives with the stream, so it outlives every connection that feeds it.
+#[derive(Debug)]
+pub struct Timeline {
+    epoch: Option<Arc<Epoch>>,
+    session: Option<Session>,
+    video: TrackClock,
+    audio: TrackClock,
+    gap_us: i64,
+    change: Option<Change>,
+    anchored_at: Duration,
+    stats: Stats,
+    drift_us: i64,
+}
+
+/// A new epoch that waits for its key frame.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    since: Duration,
+    /// The source's clock was replaced, so the gap rule applies and the anchor is taken anew.
+    clock_jumped: bool,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Timeline {
+    /// A timeline at the beginning of its run.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            epoch: None,
+            session: None,
+            video: TrackClock::video(),
+            audio: TrackClock::audio(),
+            gap_us: 0,
+            change: None,
+            anchored_at: Duration::ZERO,
+            stats: Stats::default(),
+            drift_us: 0,
+        }
+    }
+
+    /// A publisher begins, or returns, with timestamps on `clock`. What the last one left pending is dropped.
+    pub fn begin_session(&mut self, clock: SessionClock) {
+        self.session = Some(Session::new(clock));
+        self.change = None;
+    }
+
+    /// The publisher is gone; the next one continues this clock.
+    pub fn end_session(&mut self) {
+        self.session = None;
+    }
+
+    /// What the timeline did so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// How far the publisher's clock has run ahead of the monotonic clock since the epoch's anchor, in microseconds.
+    /// It is measured and shown, never corrected.
+    #[must_use]
+    pub fn drift_us(&self) -> i64 {
+        self.drift_us
+    }
+
+    /// Takes one input and appends what it makes ready, in order, to `out`. Input without a session is ignored.
+    pub fn push(&mut self, now: Now, input: Input, out: &mut Vec<Timed>) {
+        let Some(session) = self.session.as_mut() else { return };
+        match input {
+            Input::Declared { video, audio } => session.declare(video, audio),
+            Input::Config(codec) => self.configure(now, codec),
+            Input::Frame { kind, dts, composition, sync, payload } => {
+                let raw = session.unwrap(kind, dts);
+                let frame = RawFrame { kind, raw, composition, sync, payload };
+                if session.started() {
+                    self.run_frame(now, frame, out);
+                } else {
+                    self.hold_frame(now, frame, out);
+                }
+            }
+        }
+    }
+
+    fn configure(&mut self, now: Now, codec: Codec) {
+        let Some(session) = self.session.as_mut() else { return };
+        let kind = codec.kind();
+        session.configure(codec);
+        if session.started() {
+            // A kind that the epoch lacks joins with its first frame, not with its configuration.
+            let current = self.epoch.as_ref().and_then(|epoch| epoch.first(kind));
+            if current.is_some_and(|track| Some(&track.codec) != session.config(kind)) {
+                self.request_change(now, false);
+            }
+        }
+    }
+
+    fn hold_frame(&mut self, now: Now, frame: RawFrame, out: &mut Vec<Timed>) {
+        let Some(session) = self.session.as_mut() else { return };
+        if session.config(frame.kind).is_none() {
+            self.stats.dropped_without_config += 1;
+            return;
+        }
+        self.stats.dropped_before_key += session.hold(now.run, frame);
+        let clock = session.clock();
+        let Some(start) = session.try_start(now.run) else { return };
+        let begins_us = self.next_dts_us(Now { run: start.arrived, wall: now.wall });
+        let first_us = rescale(start.first_raw, clock.hz, US);
+        // Whole milliseconds keep FLV and RTMP timestamps exact.
+        let offset_us = (begins_us - first_us + 999).div_euclid(1_000) * 1_000;
+        let waited = now.run.saturating_sub(start.arrived);
+        let wall = now.wall.checked_sub(waited).unwrap_or(now.wall);
+        self.video.begin(offset_us);
+        self.audio.begin(offset_us);
+        if self.epoch.is_some() {
+            self.gap_us += (first_us + offset_us - self.end_us()).max(0);
+        }
+        self.anchored_at = start.arrived;
+        self.open_epoch(Anchor { media_us: first_us + offset_us, wall }, &start.kinds);
+        for frame in start.frames {
+            self.run_frame(now, frame, out);
+        }
+    }
+
+    fn run_frame(&mut self, now: Now, frame: RawFrame, out: &mut Vec<Timed>) {
+        let Some(session) = self.session.as_ref() else { return };
+        let clock = session.clock();
+        let configured = session.config(frame.kind).is_some();
+        let Some(epoch) = self.epoch.clone() else { return };
+        if !configured {
+            self.stats.dropped_without_config += 1;
+            return;
+        }
+        let can_join = frame.kind == Kind::Audio || frame.sync;
+        if can_join && epoch.first(frame.kind).is_none() {
+            self.request_change(now, false);
+        }
+        self.detect_jump(now, &frame, clock);
+        self.apply_change(now, &frame, clock);
+        let Some(epoch) = self.epoch.clone() else { return };
+        let Some(track) = epoch.first(frame.kind) else {
+            self.stats.dropped_before_key += 1;
+            return;
+        };
+        let config = self.session.as_ref().and_then(|session| session.config(frame.kind));
+        if config != Some(&track.codec) {
+            self.stats.dropped_before_key += 1;
+            return;
+        }
+        let timed = self.place(track, frame, clock);
+        if Some(timed.track) == epoch.lead().map(|lead| lead.id) {
+            let media_us = rescale(timed.dts, track.timescale, US);
+            let elapsed_us = now.us() - Now { run: self.anchored_at, wall: now.wall }.us();
+            self.drift_us = media_us - epoch.anchor.media_us - elapsed_us;
+        }
+        out.push((epoch, timed));
+    }
+
+    fn place(&mut self, track: &Track, frame: RawFrame, clock: SessionClock) -> Frame {
+        let track_clock = self.clock_mut(frame.kind);
+        let wanted = track_clock.to_output(frame.raw, clock.hz, track.timescale);
+        let (dts, clamped) = track_clock.advance(wanted, track);
+        let limit = COMPOSITION_MS_MAX * i64::from(track.timescale) / 1_000;
+        let composition = rescale(i64::from(frame.composition), clock.hz, track.timescale).clamp(-limit, limit);
+        self.stats.clamped += u64::from(clamped);
+        Frame { track: track.id, dts, pts: dts + composition, sync: frame.sync, payload: frame.payload }
+    }
+
+    /// A timestamp far from the last one replaces the source's clock: the output goes on one frame later, and a
+    /// discontinuity is announced at the next key frame. The other track of the source jumps too; it follows with
+    /// the same offset instead of announcing another one.
+    fn detect_jump(&mut self, now: Now, frame: &RawFrame, clock: SessionClock) {
+        let Some(track) = self.epoch.as_ref().and_then(|epoch| epoch.first(frame.kind)) else { return };
+        let timescale = track.timescale;
+        let other_offset_us = match frame.kind {
+            Kind::Video => self.audio.offset_us(),
+            Kind::Audio => self.video.offset_us(),
+        };
+        let end_us = self.end_us();
+        let own = self.clock_mut(frame.kind);
+        if !own.jumped(frame.raw, clock.hz, end_us) {
+            return;
+        }
+        let previous_us = own.offset_us();
+        own.set_offset_us(other_offset_us);
+        if previous_us != other_offset_us && !own.jumped(frame.raw, clock.hz, end_us) {
+            return;
+        }
+        own.continue_from_last(frame.raw, clock.hz, timescale);
+        self.stats.jumps += 1;
+        self.request_change(now, true);
+    }
+
+    fn request_change(&mut self, now: Now, clock_jumped: bool) {
+        let change = self.change.get_or_insert(Change { since: now.run, clock_jumped });
+        change.clock_jumped |= clock_jumped;
+    }
+
+    /// Opens the epoch that waits, at a key frame or when it has waited long enough.
+    fn apply_change(&mut self, now: Now, frame: &RawFrame, clock: SessionClock) {
+        let (Some(change), Some(session), Some(epoch)) = (self.change, self.session.as_ref(), self.epoch.clone()) else {
+            return;
+        };
+        let has_video = epoch.first(Kind::Video).is_some();
+        let video_key = frame.kind == Kind::Video && frame.sync;
+        let due = video_key || !has_video;
+        if !due && now.run.saturating_sub(change.since) < CHANGE_WAIT {
+            return;
+        }
+        // A new video configuration can only begin with a key frame, however long that takes.
+        let video_kept = epoch.first(Kind::Video).map(|track| &track.codec) == session.config(Kind::Video);
+        if !video_key && !video_kept && has_video {
+            return;
+        }
+        let kinds: Vec<Kind> = [Kind::Video, Kind::Audio]
+            .into_iter()
+            .filter(|&kind| session.config(kind).is_some())
+            .filter(|&kind| kind == Kind::Audio || has_video || video_key)
+            .collect();
+        self.change = None;
+        let mut anchor = epoch.anchor;
+        if change.clock_jumped {
+            let at_us = self.output_us(frame, clock);
+            let gap_us = (now.us() - at_us).max(0) / 1_000 * 1_000;
+            self.video.shift(gap_us);
+            self.audio.shift(gap_us);
+            self.gap_us += gap_us;
+            anchor = Anchor { media_us: at_us + gap_us, wall: now.wall };
+            self.anchored_at = now.run;
+        }
+        self.open_epoch(anchor, &kinds);
+    }
+
+    fn open_epoch(&mut self, anchor: Anchor, kinds: &[Kind]) {
+        let Some(session) = self.session.as_ref() else { return };
+        let tracks = kinds
+            .iter()
+            .filter_map(|&kind| session.config(kind).map(|codec| Track::new(id_of(kind), codec.clone())))
+            .collect();
+        let index = self.epoch.as_ref().map_or(0, |epoch| epoch.index + 1);
+        self.epoch = Some(Arc::new(Epoch { index, anchor, gap_us: self.gap_us, tracks }));
+    }
+
+    fn output_us(&self, frame: &RawFrame, clock: SessionClock) -> i64 {
+        let track_clock = match frame.kind {
+            Kind::Video => &self.video,
+            Kind::Audio => &self.audio,
+        };
+        rescale(frame.raw, clock.hz, US) + track_clock.offset_us()
+    }
+
+    /// The rule at a discontinuity, for a frame that arrived at `now`.
+    fn next_dts_us(&self, now: Now) -> i64 {
+        now.us().max(self.end_us())
+    }
+
+    /// Where the output ends so far, over all tracks.
+    fn end_us(&self) -> i64 {
+        self.video.end_us().max(self.audio.end_us())
+    }
+
+    fn clock_mut(&mut self, kind: Kind) -> &mut TrackClock {
+        match kind {
+            Kind::Video => &mut self.video,
+            Kind::Audio => &mut self.audio,
+        }
+    }
+}
+
+/// A frame whose source clock is unwrapped but not yet on the output clock.
+#[derive(Debug, Clone)]
+struct RawFrame {
+    kind: Kind,
+    raw: i64,
+    composition: i32,
+    sync: bool,
+    payload: Bytes,
+}
+
+fn id_of(kind: Kind) -> TrackId {
+    match kind {
+        Kind::Video => TrackId::VIDEO,
+        Kind::Audio => TrackId::AUDIO,
+    }
+}
