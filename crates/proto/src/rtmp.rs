@@ -1,0 +1,18 @@
+//! RTMP 1.0, server side: handshake, chunks, messages, commands, and the session that ties them together.
+//!
+//! Owns: everything between the bytes of a connection and [`Event`]s such as "wants to publish" or "a video message".
+//! Does not own: what is inside audio and video messages (`weir_media::container::flv`), the socket and its
+//! deadlines, and whether a request is granted.
+//! Specification: Adobe, "Adobe's Real Time Messaging Protocol" 1.0, 2012 (cited as RTMP with a section number).
+
+mod address;
+pub mod chunk;
+mod command;
+mod handshake;
+pub mod message;
+mod session;
+
+pub use address::{Params, Secret};
+pub use session::{
+    Cause, Config, Error, Event, PlayRequest, PublishRequest, Refusal, STREAMS_MAX, Session,
+};

@@ -1,0 +1,136 @@
+//! The simple handshake, server side.
+//!
+//! Owns: C0, C1, C2 in; S0, S1, S2 out. Does not own: the digest handshake of Flash players; S1 carries version
+//! zero, which tells clients that offer it to do without.
+//! Specification: RTMP 5.2.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// Length of C1, C2, S1 and S2.
+const PACKET_LEN: usize = 1536;
+/// The one protocol version there is.
+const VERSION: u8 = 3;
+
+/// Waits for the packets of the client, one after the other.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    seed: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    C0,
+    C1(Vec<u8>),
+    C2 { left: usize },
+}
+
+impl Handshake {
+    /// `seed` fills the random bytes of S1, which need not be secret (RTMP 5.2.3).
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            state: State::C0,
+        }
+    }
+
+    /// Consumes `input`; returns `Ok(true)` once the handshake is complete. Fails with the version of C0 if it is
+    /// not RTMP.
+    pub(super) fn handle_input(
+        &mut self,
+        input: &mut Bytes,
+        out: &mut BytesMut,
+    ) -> Result<bool, u8> {
+        while input.has_remaining() {
+            match &mut self.state {
+                State::C0 => match input.get_u8() {
+                    VERSION => self.state = State::C1(Vec::new()),
+                    other => return Err(other),
+                },
+                State::C1(c1) => {
+                    let missing = PACKET_LEN.saturating_sub(c1.len()).min(input.len());
+                    c1.extend_from_slice(&input.split_to(missing));
+                    if c1.len() == PACKET_LEN {
+                        answer(self.seed, c1, out);
+                        self.state = State::C2 { left: PACKET_LEN };
+                    }
+                }
+                State::C2 { left } => {
+                    // The echo is not compared: clients are known to send something else.
+                    let taken = (*left).min(input.len());
+                    input.advance(taken);
+                    *left -= taken;
+                    if *left == 0 {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Bytes held.
+    pub(super) fn buffered(&self) -> usize {
+        match &self.state {
+            State::C1(c1) => c1.capacity(),
+            State::C0 | State::C2 { .. } => 0,
+        }
+    }
+}
+
+fn answer(seed: u64, c1: &[u8], out: &mut BytesMut) {
+    out.reserve(1 + 2 * PACKET_LEN);
+    out.put_u8(VERSION);
+    // S1: time 0, version 0, random bytes.
+    out.put_u64(0);
+    let mut state = seed;
+    for _ in 0..(PACKET_LEN - 8) / 8 {
+        out.put_u64(split_mix_64(&mut state));
+    }
+    out.put_slice(c1);
+}
+
+/// The `SplitMix64` generator: enough for bytes that only have to differ between connections.
+fn split_mix_64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_c0_and_c1_and_swallows_c2() {
+        let c1: Vec<u8> = (0..PACKET_LEN).map(|at| at.to_le_bytes()[0]).collect();
+        let stream = [&[VERSION][..], &c1, &[9; PACKET_LEN], b"rest"].concat();
+        for split in 0..stream.len() - 4 {
+            let mut handshake = Handshake::new(1);
+            let mut out = BytesMut::new();
+            let (head, tail) = stream.split_at(split);
+            let (mut head, mut tail) = (Bytes::copy_from_slice(head), Bytes::copy_from_slice(tail));
+            assert_eq!(handshake.handle_input(&mut head, &mut out), Ok(false));
+            assert_eq!(handshake.handle_input(&mut tail, &mut out), Ok(true));
+            assert_eq!(tail, "rest");
+            assert_eq!(out.len(), 1 + 2 * PACKET_LEN);
+            assert_eq!(out[..9], [VERSION, 0, 0, 0, 0, 0, 0, 0, 0]);
+            assert_ne!(out[9..17], out[17..25]);
+            assert_eq!(out[1 + PACKET_LEN..], c1);
+        }
+    }
+
+    #[test]
+    fn refuses_other_versions() {
+        for version in [0, 2, 6, b'G'] {
+            let mut handshake = Handshake::new(1);
+            let mut input = Bytes::copy_from_slice(&[version]);
+            assert_eq!(
+                handshake.handle_input(&mut input, &mut BytesMut::new()),
+                Err(version)
+            );
+        }
+    }
+}

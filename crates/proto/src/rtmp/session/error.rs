@@ -1,0 +1,45 @@
+//! Why a session ends by itself.
+
+use weir_media::container::amf0;
+
+use crate::rtmp::chunk::ReadError;
+
+/// A fault of the peer that ends the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}, at byte {offset} of the connection")]
+pub struct Error {
+    /// How many bytes of the peer had been read when it showed.
+    pub offset: u64,
+    /// What is wrong.
+    #[source]
+    pub cause: Cause,
+}
+
+/// What is wrong, in words for the operator of an encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// The first byte is not RTMP version 3.
+    #[error("not an RTMP client: the first byte is {0:#04x}, not 0x03")]
+    Version(u8),
+    /// The chunks make no sense or break a limit.
+    #[error(transparent)]
+    Chunk(#[from] ReadError),
+    /// A command is not valid AMF0.
+    #[error("unreadable command: {0}")]
+    Command(#[from] amf0::Error),
+    /// A command without a name.
+    #[error("a command without a name")]
+    CommandName,
+    /// A protocol control message that is too short.
+    #[error("a protocol control message of type {0} is too short")]
+    Control(u8),
+    /// A command before `connect`.
+    #[error("a command before connect")]
+    NotConnected,
+    /// A second `connect`.
+    #[error("connect was called twice")]
+    ConnectedTwice,
+    /// Nothing came within the time allowed after a ping.
+    #[error("no answer to a ping")]
+    PingTimeout,
+}
