@@ -1,0 +1,142 @@
+//! The question "may this connection publish or play?", as a value.
+//!
+//! Owns: [`Request`], which a protocol hands to whoever decides, and the [`Decision`] that comes back. A protocol never
+//! calls the deciding code, and the deciding code never sees a socket.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+use weir_media::StreamName;
+
+/// Requests that may wait for a decision at once; more are refused as overload.
+const PENDING_MAX: usize = 1_024;
+/// How long a request may wait for its decision: encoders give up on their own after about 10 s, and
+/// without a reason to show.
+const DECISION_WAIT: Duration = Duration::from_secs(5);
+
+/// Text that must never be shown: its `Debug` prints `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps `text`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for comparing digests of it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Identifies a publishing key without being it: the digest under which it is kept. Two publishers with the same one
+/// are the same publisher (CONTRACT 1.10).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyId(pub [u8; 32]);
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyId(***)")
+    }
+}
+
+/// What a connection wants to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Send a stream in.
+    Publish,
+    /// Take a stream out.
+    Play,
+}
+
+/// One pending publish or play.
+pub struct Request {
+    /// What is wanted.
+    pub role: Role,
+    /// The protocol's label, as sessions and metrics show it: `rtmp`, `http-flv`, `hls`.
+    pub protocol: &'static str,
+    /// The stream asked for. A publisher without a key may have put its bare key here (CONTRACT 1.1), so it is never
+    /// shown before the decision names the stream.
+    pub name: StreamName,
+    /// The key that came with the name.
+    pub key: Option<Secret>,
+    reply: oneshot::Sender<Decision>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("role", &self.role).field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+impl Request {
+    /// Answers the request. The asker may be gone; then nothing happens.
+    pub fn decide(self, decision: Decision) {
+        let _ = self.reply.send(decision);
+    }
+}
+
+/// The answer.
+pub type Decision = Result<Grant, Refusal>;
+
+/// A request that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The public name of the stream.
+    pub name: StreamName,
+    /// The key that was shown, if one was.
+    pub key: Option<KeyId>,
+}
+
+/// A request that was not. The text is for the person at the encoder or player.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No key, or a wrong one; also for a stream that does not exist, so that names cannot be probed.
+    #[error("publishing to this stream needs its key: use {{name}}?key={{secret}} as the stream key")]
+    Denied,
+    /// There is no such stream.
+    #[error("no such stream is live")]
+    NotFound,
+    /// Nobody decided in time.
+    #[error("the server is too busy to decide; try again in a few seconds")]
+    Busy,
+}
+
+/// Where protocols hand in their requests.
+#[derive(Debug, Clone)]
+pub struct Requests {
+    queue: mpsc::Sender<Request>,
+}
+
+impl Requests {
+    /// The sending side, and the side that decides.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Request>) {
+        let (queue, pending) = mpsc::channel(PENDING_MAX);
+        (Self { queue }, pending)
+    }
+
+    /// Asks, and waits for the decision.
+    ///
+    /// # Errors
+    /// The refusal; [`Refusal::Busy`] when too many requests wait, when nobody decides in time or when
+    /// the deciding side is gone.
+    pub async fn ask(&self, role: Role, protocol: &'static str, name: StreamName, key: Option<Secret>) -> Decision {
+        let (reply, decision) = oneshot::channel();
+        let request = Request { role, protocol, name, key, reply };
+        self.queue.try_send(request).map_err(|_| Refusal::Busy)?;
+        match tokio::time::timeout(DECISION_WAIT, decision).await {
+            Ok(Ok(decision)) => decision,
+            _ => Err(Refusal::Busy),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Where a run is cut into segments and parts.
+//!
+//! Owns: the one decision per cut ([`Mark`]), taken on the lead track (video when there is one), and the target
+//! duration, which never changes within a run (CONFORMANCE H3, H4). Every track is cut at the marks.
+//! Does not own: the bytes of the pieces ([`crate::cmaf`]).
+
+use std::{collections::VecDeque, sync::Arc};
+
+use weir_media::Epoch;
+
+/// How far a key frame may come before the wanted duration and still end the segment: RTMP rounds to milliseconds and
+/// encoders place key frames a frame early or late.
+const CUT_TOLERANCE_US: i64 = 100_000;
+/// How long the second key frame is awaited before the target duration is chosen (H4).
+const GOP_WAIT_US: i64 = 3_000_000;
+/// The target duration when the key frames are too far apart to wait for (H4), in seconds.
+const TARGET_S_LONG_GOP: i64 = 10;
+/// What a frame is taken to last until two have shown it.
+const FRAME_US_DEFAULT: i64 = 40_000;
+
+const US_PER_S: i64 = 1_000_000;
+
+/// What ends at a mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Only the part.
+    Part,
+    /// The part and its segment.
+    Segment,
+    /// The part, its segment and everything that held for it: a discontinuity.
+    Epoch,
+}
+
+/// One cut: what begins there. Marks travel with relayed frames, so that a replica packages the same bytes.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    /// Presentation time on the output clock, microseconds. What is presented from here on belongs behind the mark.
+    pub at_us: i64,
+    /// What ends here.
+    pub cut: Cut,
+    /// Media sequence number of the segment that begins, or goes on, here.
+    pub msn: u64,
+    /// Discontinuity sequence number of that segment.
+    pub discontinuity: u64,
+    /// The epoch of that segment.
+    pub epoch: Arc<Epoch>,
+}
+
+/// Sequence numbers of playlists. Those of a name only ever go up (CONFORMANCE H5, H6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// Media sequence number.
+    pub msn: u64,
+    /// Discontinuity sequence number.
+    pub discontinuity: u64,
+}
+
+/// Decides the cuts of a run.
+#[derive(Debug)]
+pub struct Cutter {
+    segment_us: i64,
+    part_us: i64,
+    target: Target,
+    msn: u64,
+    discontinuity: u64,
+    epoch: Option<Arc<Epoch>>,
+    segment_start_us: i64,
+    part_start_us: i64,
+    last_us: i64,
+    frame_us: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// The first key frame came at this time; the second decides.
+    Measuring { first_key_us: i64 },
+    Fixed { target_s: i64 },
+}
+
+impl Cutter {
+    /// A cutter for a run that counts from `first`; `segment_ms` and `part_ms` are what is wanted.
+    #[must_use]
+    pub fn new(first: Numbers, segment_ms: u32, part_ms: u32) -> Self {
+        Self {
+            segment_us: i64::from(segment_ms) * 1_000,
+            part_us: i64::from(part_ms) * 1_000,
+            target: Target::Measuring { first_key_us: 0 },
+            msn: first.msn,
+            discontinuity: first.discontinuity,
+            epoch: None,
+            segment_start_us: 0,
+            part_start_us: 0,
+            last_us: 0,
+            frame_us: FRAME_US_DEFAULT,
+        }
+    }
+
+    /// The first numbers that this run has not used.
+    #[must_use]
+    pub fn next_numbers(&self) -> Numbers {
+        Numbers { msn: self.msn + 1, discontinuity: self.discontinuity + 1 }
+    }
+
+    /// The target duration in seconds, once it is known; from then on it never changes.
+    #[must_use]
+    pub fn target_s(&self) -> Option<i64> {
+        match self.target {
+            Target::Measuring { .. } => None,
+            Target::Fixed { target_s } => Some(target_s),
+        }
+    }
+
+    /// Presentation time that the lead track has reached.
+    #[must_use]
+    pub fn reached_us(&self) -> i64 {
+        self.last_us
+    }
+
+    /// A frame of the lead track, presented at `at_us`; appends the marks that lie at or before it.
+    pub fn lead(&mut self, epoch: &Arc<Epoch>, at_us: i64, sync: bool, audio_only: bool, marks: &mut VecDeque<Mark>) {
+        if !self.epoch.as_ref().is_some_and(|current| Epoch::same(current, epoch)) {
+            self.begin_epoch(epoch, at_us, audio_only, marks);
+            return;
+        }
+        let delta_us = at_us - self.last_us;
+        if (1..=US_PER_S).contains(&delta_us) {
+            self.frame_us = delta_us;
+        }
+        self.last_us = self.last_us.max(at_us);
+        self.measure(at_us, sync);
+        self.skip_hole(at_us, delta_us, marks);
+        let elapsed_us = at_us - self.segment_start_us;
+        let wanted = sync && elapsed_us >= self.segment_us - CUT_TOLERANCE_US;
+        let forced = self
+            .target_s()
+            .is_some_and(|target_s| elapsed_us + self.frame_us > target_s * US_PER_S + CUT_TOLERANCE_US);
+        if self.target_s().is_some() && (wanted || forced) {
+            self.cut_segment(at_us, marks);
+        } else if at_us - self.part_start_us + self.frame_us > self.part_us + self.frame_us / 2 {
+            self.cut(at_us, Cut::Part, marks);
+        }
+    }
+
+    /// The lead track is silent and the others have gone on to `at_us`: segments go on without it.
+    pub fn without_lead(&mut self, at_us: i64, marks: &mut VecDeque<Mark>) {
+        let Some(target_s) = self.target_s() else { return };
+        while at_us - self.segment_start_us >= target_s * US_PER_S {
+            self.cut_segment(self.segment_start_us + target_s * US_PER_S, marks);
+        }
+        self.last_us = self.last_us.max(at_us);
+    }
+
+    fn begin_epoch(&mut self, epoch: &Arc<Epoch>, at_us: i64, audio_only: bool, marks: &mut VecDeque<Mark>) {
+        if self.epoch.replace(Arc::clone(epoch)).is_some() {
+            self.msn += 1;
+            self.discontinuity += 1;
+        }
+        match self.target {
+            // Every audio frame is a sync point, so any duration can be kept.
+            Target::Measuring { .. } if audio_only => {
+                self.target = Target::Fixed { target_s: ceil_s(self.segment_us) };
+            }
+            Target::Measuring { .. } => self.target = Target::Measuring { first_key_us: at_us },
+            Target::Fixed { .. } => {}
+        }
+        self.last_us = at_us;
+        self.segment_start_us = at_us;
+        self.cut(at_us, Cut::Epoch, marks);
+    }
+
+    /// Chooses the target duration: from the distance of the first two key frames, or without it after a while.
+    fn measure(&mut self, at_us: i64, sync: bool) {
+        let Target::Measuring { first_key_us } = self.target else { return };
+        let gop_us = at_us - first_key_us;
+        if sync && gop_us > 0 {
+            let gops = (self.segment_us - CUT_TOLERANCE_US).max(1).div_ceil_positive(gop_us);
+            let target_s = ceil_s(gops * gop_us - CUT_TOLERANCE_US).max(ceil_s(self.segment_us));
+            self.target = Target::Fixed { target_s };
+        } else if gop_us >= GOP_WAIT_US {
+            self.target = Target::Fixed { target_s: TARGET_S_LONG_GOP.max(ceil_s(self.segment_us)) };
+        }
+    }
+
+    /// The lead track paused for longer than a segment may last: the hole becomes segments without it.
+    fn skip_hole(&mut self, at_us: i64, delta_us: i64, marks: &mut VecDeque<Mark>) {
+        let Some(target_s) = self.target_s() else { return };
+        if delta_us > US_PER_S && at_us - self.segment_start_us > target_s * US_PER_S + CUT_TOLERANCE_US {
+            self.without_lead(at_us - 1, marks);
+            self.cut_segment(at_us, marks);
+        }
+    }
+
+    fn cut_segment(&mut self, at_us: i64, marks: &mut VecDeque<Mark>) {
+        self.msn += 1;
+        self.segment_start_us = at_us;
+        self.cut(at_us, Cut::Segment, marks);
+    }
+
+    fn cut(&mut self, at_us: i64, cut: Cut, marks: &mut VecDeque<Mark>) {
+        let Some(epoch) = self.epoch.clone() else { return };
+        self.part_start_us = at_us;
+        marks.push_back(Mark { at_us, cut, msn: self.msn, discontinuity: self.discontinuity, epoch });
+    }
+}
+
+/// Whole seconds, rounded up.
+fn ceil_s(us: i64) -> i64 {
+    us.div_ceil_positive(US_PER_S)
+}
+
+trait DivCeil {
+    fn div_ceil_positive(self, by: i64) -> i64;
+}
+
+impl DivCeil for i64 {
+    fn div_ceil_positive(self, by: i64) -> i64 {
+        (self + by - 1).div_euclid(by)
+    }
+}

@@ -1,0 +1,272 @@
+//! A run's frames to its window of CMAF objects.
+//!
+//! Owns: the order in which frames meet cut marks: the lead track is cut as its frames come; the others wait until the
+//! lead has reached their time, so that all are cut at the same instants (CONFORMANCE H17) however the encoder
+//! interleaves. A track that falls silent does not hold the others up (FAULTS F10).
+
+use std::{collections::VecDeque, sync::Arc};
+
+use weir_media::{Epoch, Frame, Kind, Track, TrackId, rescale};
+
+use crate::{
+    cmaf::Packager,
+    cut::{Cut, Cutter, Mark, Numbers},
+    window::{Rendition, Segment, Snapshot},
+};
+
+/// How far one track may be behind the others before they go on without it (F10).
+const SILENCE_US_MAX: i64 = 3_000_000;
+/// Frames of other tracks that may wait for the lead: [`SILENCE_US_MAX`] of the shortest AAC frames, and some.
+const WAITING_FRAMES_MAX: usize = 1_024;
+/// A live playlist is never shorter than this many target durations (H8).
+const LISTED_TARGETS_MIN: i64 = 3;
+
+const US: u32 = 1_000_000;
+
+/// How a run is packaged.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Wanted segment duration (`SEGMENT_DURATION`), milliseconds; at least 1000.
+    pub segment_ms: u32,
+    /// Wanted part duration, milliseconds.
+    pub part_ms: u32,
+    /// Segments in a playlist (`PLAYLIST_SIZE`).
+    pub playlist_segments: usize,
+}
+
+/// Packages one run.
+#[derive(Debug)]
+pub struct Segmenter {
+    config: Config,
+    run: String,
+    cutter: Cutter,
+    epoch: Option<Arc<Epoch>>,
+    lanes: Vec<Lane>,
+    waiting: VecDeque<(Arc<Epoch>, Frame)>,
+    ended: bool,
+}
+
+/// One track on its way to its rendition.
+#[derive(Debug)]
+struct Lane {
+    track: TrackId,
+    packager: Packager,
+    rendition: Rendition,
+    marks: VecDeque<Mark>,
+    segments_made: u64,
+}
+
+impl Segmenter {
+    /// A segmenter for the run that object names call `run`, which counts from `first`.
+    #[must_use]
+    pub fn new(config: Config, run: String, first: Numbers) -> Self {
+        Self {
+            config,
+            run,
+            cutter: Cutter::new(first, config.segment_ms, config.part_ms),
+            epoch: None,
+            lanes: Vec::new(),
+            waiting: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    /// Takes the next frame of the run.
+    pub fn push(&mut self, epoch: &Arc<Epoch>, frame: &Frame) {
+        let Some((lead, track)) = epoch.lead().zip(epoch.track(frame.track)) else { return };
+        if lead.id == track.id {
+            self.push_lead(epoch, track, frame);
+        } else {
+            self.waiting.push_back((Arc::clone(epoch), frame.clone()));
+            let at_us = rescale(frame.pts, track.timescale, US);
+            if at_us - self.cutter.reached_us() > SILENCE_US_MAX && self.is_current(epoch) {
+                self.go_on_without_lead(at_us - SILENCE_US_MAX);
+            }
+            if self.waiting.len() > WAITING_FRAMES_MAX {
+                self.waiting.pop_front();
+            }
+        }
+        self.drain(false);
+    }
+
+    /// The run is over: what is open becomes complete.
+    pub fn finish(&mut self) {
+        self.drain(true);
+        let at_us = self.cutter.reached_us();
+        for lane in &mut self.lanes {
+            if let Some(segment) = lane.packager.finish(at_us) {
+                lane.append(segment, self.config, self.cutter.target_s());
+            }
+        }
+        self.ended = true;
+    }
+
+    /// What a later run of the same name has to count from, so that its numbers never go back.
+    #[must_use]
+    pub fn next_numbers(&self) -> Numbers {
+        self.cutter.next_numbers()
+    }
+
+    /// Counts the segments that became complete: a playlist changes with it.
+    #[must_use]
+    pub fn segments_made(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.segments_made).sum()
+    }
+
+    /// What can be asked for now; none until the target duration is known and a segment is complete.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let target_s = self.cutter.target_s().or(self.ended.then_some(i64::from(self.config.segment_ms.div_ceil(1_000))))?;
+        if self.lanes.is_empty() || self.lanes.iter().all(|lane| lane.rendition.segments.is_empty()) {
+            return None;
+        }
+        let mut renditions: Vec<Rendition> = self
+            .lanes
+            .iter()
+            .map(|lane| Rendition { open: lane.packager.open(), ..lane.rendition.clone() })
+            .collect();
+        renditions.sort_by_key(|rendition| rendition.kind == Kind::Audio);
+        Some(Arc::new(Snapshot { run: self.run.clone(), target_s, renditions, ended: self.ended }))
+    }
+
+    fn push_lead(&mut self, epoch: &Arc<Epoch>, track: &Track, frame: &Frame) {
+        let shift = match self.lane(track.id).filter(|_| self.is_current(epoch)) {
+            Some(lane) => lane.packager.shift(),
+            None => None,
+        };
+        let shift = shift.unwrap_or(frame.pts - frame.dts);
+        let at_us = rescale(frame.dts + shift, track.timescale, US);
+        if !self.is_current(epoch) {
+            // What waits for the old epoch will get no more company.
+            self.drain(true);
+            self.open_lanes(epoch);
+        }
+        let mut marks = VecDeque::new();
+        self.cutter.lead(epoch, at_us, frame.sync, track.kind() == Kind::Audio, &mut marks);
+        let holes = marks.front().is_some_and(|mark| mark.at_us < at_us);
+        self.announce(track.id, &marks);
+        let (config, target_s) = (self.config, self.cutter.target_s());
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == track.id) else { return };
+        if !holes && marks.front().is_some_and(|mark| mark.cut != Cut::Epoch) {
+            lane.packager.settle_before(frame);
+        }
+        for mark in &marks {
+            lane.cut(mark, config, target_s);
+        }
+        lane.packager.push(frame.clone());
+    }
+
+    fn go_on_without_lead(&mut self, at_us: i64) {
+        let mut marks = VecDeque::new();
+        self.cutter.without_lead(at_us, &mut marks);
+        let Some(lead) = self.epoch.as_ref().and_then(|epoch| epoch.lead()).map(|track| track.id) else { return };
+        self.announce(lead, &marks);
+        let (config, target_s) = (self.config, self.cutter.target_s());
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == lead) {
+            for mark in &marks {
+                lane.cut(mark, config, target_s);
+            }
+        }
+    }
+
+    /// Hands new marks to every track but the lead.
+    fn announce(&mut self, lead: TrackId, marks: &VecDeque<Mark>) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.track != lead) {
+            lane.marks.extend(marks.iter().cloned());
+        }
+    }
+
+    /// Packages the waiting frames whose time the lead has reached; all of them if `force`.
+    fn drain(&mut self, force: bool) {
+        let reached_us = self.cutter.reached_us();
+        let (config, target_s) = (self.config, self.cutter.target_s());
+        while let Some((epoch, frame)) = self.waiting.front() {
+            let Some(track) = epoch.track(frame.track) else {
+                self.waiting.pop_front();
+                continue;
+            };
+            let at_us = rescale(frame.pts, track.timescale, US);
+            let begun = self.epoch.as_ref().is_some_and(|current| epoch.index <= current.index);
+            if !begun || (!force && at_us > reached_us) {
+                break;
+            }
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == frame.track) {
+                lane.push(epoch, frame, at_us, config, target_s);
+            }
+            self.waiting.pop_front();
+        }
+        for lane in &mut self.lanes {
+            lane.cut_silent(reached_us - SILENCE_US_MAX, config, target_s);
+        }
+    }
+
+    /// Makes a lane for every track of a new epoch. A rendition that the epoch lacks stays as it is.
+    fn open_lanes(&mut self, epoch: &Arc<Epoch>) {
+        for track in &epoch.tracks {
+            if self.lane(track.id).is_none() {
+                self.lanes.push(Lane {
+                    track: track.id,
+                    packager: Packager::new(),
+                    rendition: Rendition::new(track.kind()),
+                    marks: VecDeque::new(),
+                    segments_made: 0,
+                });
+            }
+        }
+        self.epoch = Some(Arc::clone(epoch));
+    }
+
+    fn lane(&self, track: TrackId) -> Option<&Lane> {
+        self.lanes.iter().find(|lane| lane.track == track)
+    }
+
+    fn is_current(&self, epoch: &Arc<Epoch>) -> bool {
+        self.epoch.as_ref().is_some_and(|current| Epoch::same(current, epoch))
+    }
+}
+
+impl Lane {
+    /// A frame of a track that is not the lead, with every mark before it.
+    fn push(&mut self, epoch: &Arc<Epoch>, frame: &Frame, at_us: i64, config: Config, target_s: Option<i64>) {
+        while let Some(mark) = self.marks.front() {
+            let begins_epoch = mark.cut == Cut::Epoch;
+            if mark.epoch.index > epoch.index || (!begins_epoch && mark.at_us > at_us) {
+                break;
+            }
+            if begins_epoch && at_us < mark.at_us {
+                // Sound before the first picture of an epoch.
+                return;
+            }
+            if !begins_epoch && mark.epoch.index == epoch.index {
+                self.packager.settle_before(frame);
+            }
+            if let Some(mark) = self.marks.pop_front() {
+                self.cut(&mark, config, target_s);
+            }
+        }
+        self.packager.push(frame.clone());
+    }
+
+    /// Applies marks that the track should long have passed.
+    fn cut_silent(&mut self, until_us: i64, config: Config, target_s: Option<i64>) {
+        while self.marks.front().is_some_and(|mark| mark.at_us < until_us) {
+            if let Some(mark) = self.marks.pop_front() {
+                self.cut(&mark, config, target_s);
+            }
+        }
+    }
+
+    fn cut(&mut self, mark: &Mark, config: Config, target_s: Option<i64>) {
+        let Some(track) = mark.epoch.track(self.track) else { return };
+        let first = mark.epoch.index == 0;
+        if let Some(segment) = self.packager.cut(mark, track, first) {
+            self.append(segment, config, target_s);
+        }
+    }
+
+    fn append(&mut self, segment: Segment, config: Config, target_s: Option<i64>) {
+        self.segments_made += 1;
+        let listed_us_min = target_s.unwrap_or(0) * LISTED_TARGETS_MIN * i64::from(US);
+        self.rendition.append(Arc::new(segment), config.playlist_segments, listed_us_min);
+    }
+}

@@ -1,0 +1,180 @@
+//! The sliding window of a run: what is listed, what is still served, what is open.
+//!
+//! Owns: segments, parts and init objects of each rendition, their names, and when they leave (CONFORMANCE H7–H9).
+//! A [`Snapshot`] is immutable and shared. Does not own: how the objects are made ([`crate::cmaf`]) or listed
+//! ([`crate::hls`]).
+
+use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use weir_media::{Kind, Track};
+
+/// An init object: what a player needs before any segment of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Init {
+    /// Discontinuity sequence number of the first segment it is for; names it.
+    pub discontinuity: u64,
+    /// The track it describes.
+    pub track: Track,
+    /// ftyp and moov.
+    pub bytes: Bytes,
+}
+
+/// A part: one CMAF chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Media time, microseconds.
+    pub duration_us: i64,
+    /// Whether it starts with a sync sample.
+    pub independent: bool,
+    /// How many samples it holds.
+    pub samples: u32,
+    /// moof and mdat; the first part of a segment begins with styp.
+    pub bytes: Bytes,
+}
+
+/// A complete segment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Media sequence number.
+    pub msn: u64,
+    /// Discontinuity sequence number.
+    pub discontinuity: u64,
+    /// Whether it comes after a discontinuity: its tag stays with it as long as it is listed (H7).
+    pub after_discontinuity: bool,
+    /// The init object it needs.
+    pub init: Arc<Init>,
+    /// Media time, microseconds.
+    pub duration_us: i64,
+    /// The wall time of its first sample.
+    pub program_date_time: SystemTime,
+    /// Its parts, in order. None when the track was silent: then it is a gap.
+    pub parts: Vec<Part>,
+}
+
+impl Segment {
+    /// Whether it starts with a sync sample.
+    #[must_use]
+    pub fn independent(&self) -> bool {
+        self.parts.first().is_some_and(|part| part.independent)
+    }
+
+    /// Whether the track was silent, so that there is nothing to fetch.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes.len()).sum()
+    }
+
+    /// Whether it holds no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One rendition at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendition {
+    /// What it carries.
+    pub kind: Kind,
+    /// Segments that are served; the first `unlisted` of them are no longer in the playlist.
+    pub segments: VecDeque<Arc<Segment>>,
+    /// See `segments`.
+    pub unlisted: usize,
+    /// Parts of the segment that is being made, its number, and its init object.
+    pub open: Option<Open>,
+}
+
+/// The segment that is being made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Media sequence number.
+    pub msn: u64,
+    /// The init object it needs.
+    pub init: Arc<Init>,
+    /// Its parts so far.
+    pub parts: Vec<Part>,
+}
+
+impl Rendition {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, segments: VecDeque::new(), unlisted: 0, open: None }
+    }
+
+    /// The path element of the rendition.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Video => "video",
+            Kind::Audio => "audio",
+        }
+    }
+
+    /// The segments in the playlist.
+    pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Arc<Segment>> + Clone {
+        self.segments.iter().skip(self.unlisted)
+    }
+
+    /// The segment of that number, if it is still served.
+    #[must_use]
+    pub fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
+        let at = msn.checked_sub(self.segments.front()?.msn)?;
+        self.segments.get(usize::try_from(at).ok()?)
+    }
+
+    /// The init object of that discontinuity sequence number, if a segment still needs it.
+    #[must_use]
+    pub fn init(&self, discontinuity: u64) -> Option<&Arc<Init>> {
+        let open = self.open.iter().map(|open| &open.init);
+        let mut inits = self.segments.iter().map(|segment| &segment.init).chain(open);
+        inits.find(|init| init.discontinuity == discontinuity)
+    }
+
+    /// Appends a segment, takes what no longer fits out of the playlist, and drops what nobody may still ask for: an
+    /// unlisted segment stays for its own duration and that of the longest playlist that listed it (H9).
+    pub(crate) fn append(&mut self, segment: Arc<Segment>, listed_max: usize, listed_us_min: i64) {
+        self.segments.push_back(segment);
+        while self.segments.len() - self.unlisted > listed_max && self.listed_us() - self.front_us() >= listed_us_min {
+            self.unlisted += 1;
+        }
+        while self.unlisted > listed_max + 1 {
+            self.segments.pop_front();
+            self.unlisted -= 1;
+        }
+    }
+
+    fn listed_us(&self) -> i64 {
+        self.listed().map(|segment| segment.duration_us).sum()
+    }
+
+    fn front_us(&self) -> i64 {
+        self.segments.get(self.unlisted).map_or(0, |segment| segment.duration_us)
+    }
+}
+
+/// Everything of a run that can be asked for at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The run as it stands in object names.
+    pub run: String,
+    /// EXT-X-TARGETDURATION, seconds; constant for the run.
+    pub target_s: i64,
+    /// Video before audio.
+    pub renditions: Vec<Rendition>,
+    /// The run is over: the playlist ends.
+    pub ended: bool,
+}
+
+impl Snapshot {
+    /// The rendition with that path element.
+    #[must_use]
+    pub fn rendition(&self, name: &str) -> Option<&Rendition> {
+        self.renditions.iter().find(|rendition| rendition.name() == name)
+    }
+}
