@@ -16,12 +16,12 @@ export function supported(): boolean {
   return mpegts.getFeatureList().mseLivePlayback;
 }
 
-/** Plays the FLV stream at `url`. */
+/** Plays the FLV stream at `url`. `anchor=1` asks for the script tags that latency is measured with. */
 export function attach(video: HTMLVideoElement, url: string, events: AttachmentEvents): Attachment {
   const anchors = new Anchors();
   const player = mpegts.createPlayer(
     // mpegts.js resolves a relative address against its worker, so give it an absolute one.
-    { type: "flv", isLive: true, url: new URL(url, location.href).href },
+    { type: "flv", isLive: true, url: new URL(`${url}?anchor=1`, location.href).href },
     {
       // Each byte goes to the demuxer as it arrives: the stash would add its own size to the latency.
       enableStashBuffer: false,

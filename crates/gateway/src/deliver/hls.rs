@@ -1,0 +1,245 @@
+//! HLS over HTTP.
+//!
+//! Owns: the routes below `/live/{name}/`, their headers (CONFORMANCE H19–H24), waiting for a stream that has just
+//! started, and the sessions of viewers. Does not own: playlists and objects ([`crate::derive::hls`]).
+
+mod viewers;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Path, Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http_body::{Frame, SizeHint};
+use serde::Deserialize;
+use weir_hub::Role;
+use weir_media::{Kind, StreamName};
+use weir_package::{
+    hls::{self, ObjectName},
+    window::{Segment, Snapshot},
+};
+
+use super::{cors, preflight, refuse};
+use crate::{
+    Gateway,
+    derive::hls::{Outputs, Playlist, Published},
+};
+pub use viewers::Viewers;
+
+/// The label of the protocol in sessions, logs and metrics.
+pub const PROTOCOL: &str = "hls";
+
+/// How long a request waits for the first segment of a stream that has just started. hls.js gives up at 10 s.
+const FIRST_SEGMENT_WAIT: Duration = Duration::from_secs(8);
+/// When a viewer may try again.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
+
+/// Playlists change all the time; objects never do, because no name is ever used again.
+const CACHE_PLAYLIST: HeaderValue = HeaderValue::from_static("no-cache");
+const CACHE_OBJECT: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+#[derive(Debug, Clone)]
+struct Context {
+    gateway: Gateway,
+    outputs: Outputs,
+    viewers: Viewers,
+}
+
+#[derive(Debug, Deserialize)]
+struct SessionQuery {
+    hls_ctx: Option<String>,
+}
+
+/// The routes of HLS.
+pub(super) fn router(gateway: Gateway, outputs: Outputs, viewers: Viewers) -> Router {
+    Router::new()
+        .route("/live/{name}/index.m3u8", get(multivariant).options(preflight))
+        .route("/live/{name}/{rendition}/index.m3u8", get(media).options(preflight))
+        .route("/live/{name}/{rendition}/{object}", get(object).options(preflight))
+        .with_state(Context { gateway, outputs, viewers })
+}
+
+async fn multivariant(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Query(query): Query<SessionQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let published = match context.published(&name).await {
+        Ok(published) => published,
+        Err(refusal) => return refusal,
+    };
+    let Ok(name) = StreamName::parse(&name) else { return not_found() };
+    let query = match context.viewers.enter(&context.gateway.hub, &name, query.hls_ctx.as_deref()) {
+        Some(session) => format!("?hls_ctx={session}"),
+        None => String::new(),
+    };
+    playlist(&Playlist::new(hls::multivariant(&published.snapshot, &query)), &headers)
+}
+
+async fn media(
+    State(context): State<Context>,
+    Path((name, rendition)): Path<(String, String)>,
+    Query(query): Query<SessionQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let published = match context.published(&name).await {
+        Ok(published) => published,
+        Err(refusal) => return refusal,
+    };
+    let Ok(name) = StreamName::parse(&name) else { return not_found() };
+    if let Some(session) = query.hls_ctx {
+        context.viewers.enter(&context.gateway.hub, &name, Some(&session));
+    }
+    match published.playlist(&rendition) {
+        Some(found) => playlist(found, &headers),
+        None => not_found(),
+    }
+}
+
+async fn object(
+    State(context): State<Context>,
+    Path((name, rendition, object)): Path<(String, String, String)>,
+) -> Response {
+    let published = StreamName::parse(&name)
+        .ok()
+        .and_then(|name| context.outputs.get(&name))
+        .and_then(|updates| updates.borrow().clone());
+    let Some(published) = published else { return not_found() };
+    find_object(&published.snapshot, &rendition, &object).unwrap_or_else(not_found)
+}
+
+impl Context {
+    /// What a stream has published; waits for the first segment of one that has just started.
+    async fn published(&self, name: &str) -> Result<Arc<Published>, Response> {
+        let name = StreamName::parse(name).map_err(|_| not_found())?;
+        let decision = self.gateway.requests.ask(Role::Play, PROTOCOL, name, None).await;
+        let grant = decision.map_err(|refusal| refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
+        let mut updates = self.outputs.get(&grant.name).ok_or_else(not_found)?;
+        let first = tokio::time::timeout(FIRST_SEGMENT_WAIT, updates.wait_for(Option::is_some)).await;
+        match first {
+            Ok(Ok(published)) => published.clone().ok_or_else(not_found),
+            Ok(Err(_)) => Err(not_found()),
+            Err(_) => {
+                let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, "the stream has not sent a whole segment yet");
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
+                Err(response)
+            }
+        }
+    }
+}
+
+fn find_object(snapshot: &Snapshot, rendition: &str, object: &str) -> Option<Response> {
+    let rendition = snapshot.rendition(rendition)?;
+    match ObjectName::parse(object)? {
+        ObjectName::Segment { run, msn } if run == snapshot.run => {
+            let segment = rendition.segment(msn).filter(|segment| !segment.is_gap())?;
+            let media_type = match rendition.kind {
+                Kind::Video => "video/iso.segment",
+                Kind::Audio => "audio/mp4",
+            };
+            Some(immutable(media_type, axum::body::Body::new(SegmentBody::new(Arc::clone(segment)))))
+        }
+        ObjectName::Init { run, discontinuity } if run == snapshot.run => {
+            let init = rendition.init(discontinuity)?;
+            let media_type = match rendition.kind {
+                Kind::Video => "video/mp4",
+                Kind::Audio => "audio/mp4",
+            };
+            Some(immutable(media_type, init.bytes.clone().into()))
+        }
+        _ => None,
+    }
+}
+
+fn playlist(playlist: &Playlist, request: &HeaderMap) -> Response {
+    let accepted = request.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let compressed = accepted.is_some_and(accepts_gzip) && !playlist.gzip.is_empty();
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(hls::MEDIA_TYPE)),
+        (header::CACHE_CONTROL, CACHE_PLAYLIST),
+        (header::VARY, HeaderValue::from_static("Accept-Encoding")),
+    ];
+    if compressed {
+        let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
+        (headers, encoding, cors(), playlist.gzip.clone()).into_response()
+    } else {
+        (headers, cors(), playlist.plain.clone()).into_response()
+    }
+}
+
+/// Whether `Accept-Encoding` names gzip without forbidding it (RFC 9110, section 12.5.3).
+fn accepts_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|coding| {
+        let mut pieces = coding.split(';').map(str::trim);
+        let named = pieces.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let refused = pieces.any(|piece| matches!(piece, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+        named && !refused
+    })
+}
+
+fn immutable(media_type: &'static str, body: axum::body::Body) -> Response {
+    let headers =
+        [(header::CONTENT_TYPE, HeaderValue::from_static(media_type)), (header::CACHE_CONTROL, CACHE_OBJECT)];
+    (headers, cors(), body).into_response()
+}
+
+fn not_found() -> Response {
+    refuse(StatusCode::NOT_FOUND, "there is no such stream or object")
+}
+
+/// A segment as its parts, none of them copied.
+struct SegmentBody {
+    segment: Arc<Segment>,
+    next_part: usize,
+    left: u64,
+}
+
+impl SegmentBody {
+    fn new(segment: Arc<Segment>) -> Self {
+        let left = segment.len() as u64;
+        Self { segment, next_part: 0, left }
+    }
+}
+
+impl http_body::Body for SegmentBody {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let part = self.segment.parts.get(self.next_part).map(|part| part.bytes.clone());
+        self.next_part += 1;
+        self.left -= part.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        std::task::Poll::Ready(part.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_only_where_it_is_accepted() {
+        for (accepted, expected) in [
+            ("gzip", true),
+            ("deflate, GZIP;q=0.5", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.000", false),
+            ("br, identity", false),
+            ("", false),
+        ] {
+            assert_eq!(accepts_gzip(accepted), expected, "{accepted:?}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Shared bytes: what viewers of one stream and format have in common is made once (DESIGN 3).
+//!
+//! Owns: one task per stream and format, which lives while it has readers, and the feeds they fill. Each wake of a task
+//! makes one contiguous buffer of everything that is new.
+//! Does not own: what a viewer alone needs (its head, its pace).
+
+mod head;
+pub mod hls;
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use weir_hub::{Cursor, Feed, Item, Join, LagLimit, MediaItem, Retention, RunId, Stream};
+use weir_media::{Epoch, StreamName, container::flv::TagKind};
+use weir_package::flv;
+use weir_proto::rtmp::chunk;
+
+use crate::net::tasks::Tasks;
+pub(crate) use head::Head;
+
+/// What a derived feed keeps: a viewer may lag 10 s or 8 MiB (FAULTS R3); the newest group stays up to 20 s, so that
+/// joining starts at its key frame.
+const RETENTION: Retention =
+    Retention { groups_max: 1, floor_ms: 10_000, span_ms_max: 20_000, bytes_max: 8 << 20 };
+
+/// The formats that are derived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// FLV tags.
+    Flv,
+    /// RTMP messages in chunks of [`chunk::CHUNK_SIZE_OUT`], on message stream [`chunk::PLAY_STREAM_ID`].
+    Rtmp,
+}
+
+/// Everything that became ready in one wake: bytes that every viewer of the format gets.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The bytes of one or more frames.
+    pub bytes: Bytes,
+    /// The collapsed time of its first frame, milliseconds.
+    pub at_ms: i64,
+    /// Whether a viewer can start here.
+    pub sync: bool,
+    /// What the viewer must know before these bytes: its head depends on it.
+    pub epoch: Arc<Epoch>,
+}
+
+impl Item for Shared {
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn time_ms(&self) -> i64 {
+        self.at_ms
+    }
+
+    fn is_sync(&self) -> bool {
+        self.sync
+    }
+}
+
+/// The derived feeds of all streams.
+#[derive(Debug, Clone, Default)]
+pub struct Derived {
+    feeds: Arc<Mutex<Feeds>>,
+}
+
+type Feeds = HashMap<(StreamName, Format), (RunId, Arc<Feed<Shared>>)>;
+
+impl Derived {
+    /// A reader of `stream` in `format`; starts the deriving when nobody reads it yet.
+    #[must_use]
+    pub fn join(
+        &self,
+        stream: &Arc<Stream>,
+        format: Format,
+        join: Join,
+        lag: LagLimit,
+        tasks: &Tasks,
+    ) -> Cursor<Shared> {
+        let key = (stream.name().clone(), format);
+        let mut feeds = self.feeds.lock();
+        if let Some((run, feed)) = feeds.get(&key)
+            && *run == stream.run()
+        {
+            return feed.cursor(join, lag);
+        }
+        let feed = Feed::new(RETENTION);
+        let cursor = feed.cursor(join, lag);
+        feeds.insert(key.clone(), (stream.run(), Arc::clone(&feed)));
+        let source = stream.feed().cursor(join, LagLimit::RING);
+        let (derived, run) = (self.clone(), stream.run());
+        tasks.spawn(async move {
+            derive(format, source, &feed, || derived.retire(&key, run)).await;
+            feed.close();
+        });
+        cursor
+    }
+
+    /// Takes a feed out that nobody reads; false when somebody joined in this moment.
+    fn retire(&self, key: &(StreamName, Format), run: RunId) -> bool {
+        let mut feeds = self.feeds.lock();
+        match feeds.get(key) {
+            Some((current, feed)) if *current == run => {
+                let unread = feed.readers() == 0;
+                if unread {
+                    feeds.remove(key);
+                }
+                unread
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Fills `out` until the stream ends or `retire` agrees that nobody reads it any more.
+async fn derive(format: Format, mut source: Cursor<MediaItem>, out: &Feed<Shared>, retire: impl Fn() -> bool) {
+    let mut items = Vec::new();
+    loop {
+        tokio::select! {
+            more = source.next(&mut items) => if more.is_none() { break },
+            () = out.unread() => if retire() { return },
+        }
+        out.push(bursts(format, items.drain(..)));
+    }
+    // Nobody joins a feed that has ended.
+    while !retire() {
+        out.close();
+        out.unread().await;
+    }
+}
+
+/// Joins frames into as few buffers as can be: a new one begins where a viewer may join, and with each epoch.
+fn bursts(format: Format, items: impl Iterator<Item = MediaItem>) -> Vec<Shared> {
+    let mut made: Vec<Shared> = Vec::new();
+    let mut bytes = BytesMut::new();
+    for item in items {
+        let Some(track) = item.track() else { continue };
+        let at_ms = flv::collapsed_ms(&item.epoch, track, &item.frame);
+        let goes_on = made.last().is_some_and(|last| !item.is_sync() && Epoch::same(&last.epoch, &item.epoch));
+        if !goes_on {
+            if let Some(last) = made.last_mut() {
+                last.bytes = bytes.split().freeze();
+            }
+            let epoch = Arc::clone(&item.epoch);
+            made.push(Shared { bytes: Bytes::new(), at_ms, sync: item.is_sync(), epoch });
+        }
+        match format {
+            Format::Flv => flv::put_frame(&mut bytes, &item.epoch, track, &item.frame),
+            Format::Rtmp => {
+                let body = flv::Body::of(track, &item.frame);
+                put_message(&mut bytes, body.kind, at_ms, &body.pieces());
+            }
+        }
+    }
+    if let Some(last) = made.last_mut() {
+        last.bytes = bytes.freeze();
+    }
+    made
+}
+
+/// Appends one message as every RTMP player gets it.
+pub(crate) fn put_message(out: &mut BytesMut, kind: TagKind, at_ms: i64, pieces: &[&[u8]]) {
+    let csid = match kind {
+        TagKind::Audio => chunk::CSID_AUDIO,
+        TagKind::Video => chunk::CSID_VIDEO,
+        TagKind::Script => chunk::CSID_DATA,
+    };
+    let timestamp = flv::timestamp(at_ms);
+    chunk::write_message(out, csid, timestamp, kind.number(), chunk::PLAY_STREAM_ID, pieces, chunk::CHUNK_SIZE_OUT);
+}

@@ -1,0 +1,162 @@
+//! The HLS output of every stream.
+//!
+//! Owns: one packaging task per run, and what it publishes: the window of objects and each playlist, rendered once per
+//! change together with its gzip form. Does not own: what is in them (crate `package`) or requests
+//! ([`crate::deliver::hls`]).
+
+use std::{collections::HashMap, io::Write as _, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use weir_hub::{Hub, Join, LagLimit, RunId, Stream};
+use weir_media::StreamName;
+use weir_package::{Config, Numbers, Segmenter, hls, window::Snapshot};
+
+use crate::net::tasks::Tasks;
+
+/// How long the playlist of an ended run stays, with its ENDLIST (CONFORMANCE H25): players poll once a target
+/// duration, and the longest is ten seconds.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// A playlist as it is sent.
+#[derive(Debug)]
+pub struct Playlist {
+    /// The text.
+    pub plain: Bytes,
+    /// The text, compressed.
+    pub gzip: Bytes,
+}
+
+impl Playlist {
+    /// Compresses a text once, for everybody.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        // Writing to memory cannot fail; were it to, the text goes out uncompressed.
+        let gzip = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).unwrap_or_default();
+        Self { plain: text.into(), gzip: gzip.into() }
+    }
+}
+
+/// What can be asked for at one moment.
+#[derive(Debug)]
+pub struct Published {
+    /// The objects.
+    pub snapshot: Arc<Snapshot>,
+    /// The media playlist of each rendition, in the order of the snapshot's.
+    pub playlists: Vec<Playlist>,
+}
+
+impl Published {
+    fn render(snapshot: Arc<Snapshot>) -> Arc<Self> {
+        let renditions = snapshot.renditions.iter();
+        let playlists = renditions.map(|rendition| Playlist::new(hls::media(&snapshot, rendition))).collect();
+        Arc::new(Self { playlists, snapshot })
+    }
+
+    /// The media playlist of a rendition.
+    #[must_use]
+    pub fn playlist(&self, rendition: &str) -> Option<&Playlist> {
+        let at = self.snapshot.renditions.iter().position(|known| known.name() == rendition)?;
+        self.playlists.get(at)
+    }
+}
+
+/// What one run has published; none before its first segment.
+pub type Updates = watch::Receiver<Option<Arc<Published>>>;
+
+/// The HLS outputs of all streams.
+#[derive(Debug, Clone, Default)]
+pub struct Outputs {
+    runs: Arc<Mutex<HashMap<StreamName, (RunId, Updates)>>>,
+    /// Where the next run of a name counts from, if its last one went ahead of the clock.
+    numbers: Arc<Mutex<HashMap<StreamName, Numbers>>>,
+}
+
+impl Outputs {
+    /// What the newest run of a stream publishes.
+    #[must_use]
+    pub fn get(&self, name: &StreamName) -> Option<Updates> {
+        self.runs.lock().get(name).map(|(_, updates)| updates.clone())
+    }
+
+    /// Keeps one packaging task for every run in the hub, until the process stops.
+    pub async fn reconcile(self, hub: Arc<Hub>, config: Config, tasks: Tasks) {
+        let mut changes = hub.changes();
+        loop {
+            for stream in hub.streams() {
+                self.start(&stream, config, &tasks);
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn start(&self, stream: &Arc<Stream>, config: Config, tasks: &Tasks) {
+        let mut runs = self.runs.lock();
+        if runs.get(stream.name()).is_some_and(|(run, _)| *run == stream.run()) {
+            return;
+        }
+        let (publish, updates) = watch::channel(None);
+        runs.insert(stream.name().clone(), (stream.run(), updates));
+        let (outputs, stream) = (self.clone(), Arc::clone(stream));
+        tasks.spawn(async move {
+            let (name, run) = (stream.name().clone(), stream.run());
+            let segmenter = Segmenter::new(config, run.to_string(), outputs.first_numbers(&name, run));
+            let next = package(stream, segmenter, &publish).await;
+            outputs.numbers.lock().insert(name.clone(), next);
+            tokio::time::sleep(LINGER).await;
+            outputs.remove(&name, run);
+        });
+    }
+
+    /// The clock's numbers, or those after the last run of the name where they are higher. What the clock has overtaken
+    /// is forgotten.
+    fn first_numbers(&self, name: &StreamName, run: RunId) -> Numbers {
+        let (msn, discontinuity) = (run.first_segment(), run.first_discontinuity());
+        let mut numbers = self.numbers.lock();
+        numbers.retain(|_, next| next.msn > msn || next.discontinuity > discontinuity);
+        numbers.get(name).map_or(Numbers { msn, discontinuity }, |next| Numbers {
+            msn: msn.max(next.msn),
+            discontinuity: discontinuity.max(next.discontinuity),
+        })
+    }
+
+    fn remove(&self, name: &StreamName, run: RunId) {
+        let mut runs = self.runs.lock();
+        if runs.get(name).is_some_and(|(current, _)| *current == run) {
+            runs.remove(name);
+        }
+    }
+}
+
+/// Packages a run from its first frame to its end; says where the next one counts from.
+async fn package(
+    stream: Arc<Stream>,
+    mut segmenter: Segmenter,
+    publish: &watch::Sender<Option<Arc<Published>>>,
+) -> Numbers {
+    let mut cursor = stream.feed().cursor(Join::NewestSync, LagLimit::RING);
+    // Only the feed is needed from here on.
+    drop(stream);
+    let mut items = Vec::new();
+    let mut published = 0;
+    while let Some(skipped) = cursor.next(&mut items).await {
+        if skipped > 0 {
+            tracing::warn!(skipped, "the packager is too slow for this stream");
+        }
+        for item in items.drain(..) {
+            segmenter.push(&item.epoch, &item.frame);
+        }
+        if segmenter.segments_made() != published {
+            published = segmenter.segments_made();
+            publish.send_replace(segmenter.snapshot().map(Published::render));
+        }
+    }
+    segmenter.finish();
+    publish.send_replace(segmenter.snapshot().map(Published::render));
+    segmenter.next_numbers()
+}

@@ -1,0 +1,69 @@
+//! HTTP connections: hyper under our own accept loop.
+//!
+//! Owns: the limits of a request's head and the time it may take (FAULTS 1.9, R2), keep-alive, and draining.
+//! Does not own: routes; they come as one [`axum::Router`].
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::Request,
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::net::TcpStream;
+
+use crate::{Limits, net::{Socket, tasks::Tasks}};
+
+/// Longest request head in bytes.
+const HEAD_LEN_MAX: usize = 16 << 10;
+/// Most header fields of a request.
+const HEADERS_MAX: usize = 100;
+/// Longest request target in bytes.
+const URI_LEN_MAX: usize = 4 << 10;
+
+/// Adds what holds for every route: the limit on the request target.
+#[must_use]
+pub fn with_limits(router: Router) -> Router {
+    router.layer(middleware::from_fn(refuse_long_targets))
+}
+
+/// Serves one connection until it ends, idles too long, or the process drains.
+pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tasks) {
+    let socket = match Socket::new(stream, limits.write_stall_timeout) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::debug!(%error, "cannot set up a connection"),
+    };
+    let head_timeout: Duration = limits.handshake_timeout.max(limits.keep_alive_timeout);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_LEN_MAX)
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = tasks.draining().cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+async fn refuse_long_targets(request: Request, next: Next) -> Response {
+    let target_len = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target_len > URI_LEN_MAX {
+        return StatusCode::URI_TOO_LONG.into_response();
+    }
+    next.run(request).await
+}

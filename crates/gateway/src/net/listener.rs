@@ -1,0 +1,71 @@
+//! Accepting connections.
+//!
+//! Owns: binding, the limit on connections, and what happens when the process runs out of descriptors.
+//! A permit is taken before `accept`, so that a full server leaves new connections in the kernel's queue.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use crate::net::tasks::Tasks;
+
+/// Connections the kernel holds for us between two accepts: a thousand viewers may arrive in the same instant.
+const BACKLOG: i32 = 4_096;
+/// After a failed accept (no descriptors left) the next try waits, so that it does not spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Binds a TCP listener. IPv6 sockets take IPv6 only, so that both families can be bound to one port.
+///
+/// # Errors
+/// What the system says, for example that the port is taken.
+pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts until the process drains; each connection is a task of its own that holds a permit.
+pub async fn accept<F, W>(listener: TcpListener, permits: Arc<Semaphore>, tasks: Tasks, serve: F)
+where
+    F: Fn(TcpStream) -> W,
+    W: Future<Output = ()> + Send + 'static,
+{
+    let draining = tasks.draining().clone();
+    loop {
+        let next = async {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
+            Some((permit, listener.accept().await))
+        };
+        let Some(Some((permit, accepted))) = draining.run_until_cancelled(next).await else { return };
+        match accepted {
+            Ok((stream, _)) => {
+                let work = serve(stream);
+                tasks.spawn(async move {
+                    let _permit = permit;
+                    work.await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}

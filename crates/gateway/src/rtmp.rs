@@ -1,0 +1,52 @@
+//! One RTMP port for both directions: a connection becomes a publisher or a player with its first request.
+//!
+//! Owns: that hand-over, and the one log line a connection ends with.
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tracing::Instrument;
+use weir_proto::rtmp::{Config, Event};
+
+use crate::{
+    Gateway, deliver, ingest,
+    net::rtmp::{Connection, Error},
+};
+
+/// The label of the protocol in sessions, logs and metrics.
+pub const PROTOCOL: &str = "rtmp";
+
+/// Serves one accepted connection to its end.
+pub async fn serve(stream: TcpStream, config: Arc<Config>, gateway: Gateway) {
+    let connection = match Connection::new(stream, config, gateway.limits) {
+        Ok(connection) => connection,
+        Err(error) => return tracing::debug!(%error, "cannot set up a connection"),
+    };
+    let span = tracing::info_span!("conn", id = connection.id(), proto = PROTOCOL);
+    async {
+        if let Err(error) = run(connection, gateway).await {
+            tracing::info!(reason = %error, "connection ended");
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+async fn run(mut connection: Connection, gateway: Gateway) -> Result<(), Error> {
+    let outcome = loop {
+        match connection.first_event(gateway.limits.handshake_timeout).await {
+            Ok(Some(Event::Publish(request))) => {
+                break ingest::rtmp::run(&mut connection, request, &gateway).await;
+            }
+            Ok(Some(Event::Play(request))) => {
+                break deliver::rtmp::run(&mut connection, request, &gateway).await;
+            }
+            Ok(Some(Event::Refused { code, reason })) => tracing::info!(code, reason, "refused"),
+            Ok(Some(_)) => {}
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    connection.close().await;
+    outcome
+}

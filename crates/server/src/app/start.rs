@@ -1,0 +1,199 @@
+//! Start-up: from a configuration to a server that listens.
+//!
+//! Owns: the order of it, and what is said when an address cannot be had.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+
+use axum::Router;
+use bytes::Bytes;
+use tokio::{net::TcpListener, sync::Semaphore};
+use weir_gateway::{
+    Gateway, Limits,
+    deliver::{self, hls::Viewers},
+    derive::{Derived, hls::Outputs},
+    ingest::demo::{self, Sample},
+    net::{http, listener, tasks::Tasks},
+    rtmp,
+};
+use weir_hub::{Hub, Join, LagLimit, Requests, Retention};
+use weir_media::StreamName;
+use weir_proto::rtmp::Config as RtmpConfig;
+
+use crate::{
+    auth,
+    config::{Config, Listener, Mode, Purpose},
+    metrics,
+    status::{self, Status},
+    ui,
+};
+
+/// The name of the stream that `weir dev` runs.
+const DEMO: &str = "demo";
+/// The sample it plays, and after how long it repeats.
+const DEMO_SAMPLE: &[u8] = include_bytes!("../../../../testdata/demo.flv");
+const DEMO_LOOP_MS: u32 = 8_000;
+/// Wanted duration of a part: about what a player at one second of latency asks for.
+const PART_MS: u32 = 333;
+/// Media time that the frame feed keeps however short the groups are, for readers inside the process.
+const FEED_FLOOR_MS: i64 = 3_000;
+/// Media time that the GOP cache keeps at most (FAULTS 1.9).
+const GOP_CACHE_MS_MAX: i64 = 20_000;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// A configured address cannot be had.
+    #[error("cannot listen on {addr}: {reason}; choose another address or stop what uses it")]
+    Listen { addr: SocketAddr, reason: io::Error },
+    /// The sample in the binary is damaged.
+    #[error(transparent)]
+    Sample(#[from] demo::Error),
+}
+
+/// A server that listens.
+pub(super) struct Server {
+    pub(super) gateway: Gateway,
+    pub(super) status: Status,
+}
+
+impl Server {
+    pub(super) async fn start(config: Config, mode: Mode) -> Result<Self, StartError> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let started = Instant::now();
+        let listeners = bind(&config.listeners)?;
+        let (requests, pending) = Requests::channel();
+        let gateway = gateway(&config, requests);
+        let status = Status::new(Arc::clone(&gateway.hub), started);
+        let outputs = Outputs::default();
+        let viewers = Viewers::new(config.viewers.tracking_enabled.then_some(config.viewers.timeout));
+        let tasks = &gateway.tasks;
+        tasks.spawn(auth::decide(pending, mode, config.auth.publish_keys.clone()));
+        tasks.spawn(super::expire(Arc::clone(&gateway.hub), viewers.clone()));
+        let packaging = weir_package::Config {
+            segment_ms: u32::try_from(config.hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
+            part_ms: PART_MS,
+            playlist_segments: config.hls.playlist_size,
+        };
+        tasks.spawn(outputs.clone().reconcile(Arc::clone(&gateway.hub), packaging, tasks.clone()));
+        let router = router(&gateway, &status, outputs, viewers);
+        accept(listeners, &config, &gateway, &router);
+        if mode == Mode::Dev {
+            start_demo(&gateway)?;
+        }
+        status.set_ready(true);
+        announce(&config, mode);
+        Ok(Self { gateway, status })
+    }
+}
+
+fn gateway(config: &Config, requests: Requests) -> Gateway {
+    let limits = &config.limits;
+    let gop_cache = Retention {
+        groups_max: config.gop_cache.max_gops,
+        floor_ms: FEED_FLOOR_MS,
+        span_ms_max: GOP_CACHE_MS_MAX,
+        bytes_max: config.gop_cache.max_size_mb << 20,
+    };
+    let hub = Hub::new(weir_hub::Limits {
+        streams_max: limits.max_concurrent_streams,
+        publisher_grace: limits.publisher_grace,
+        gop_cache,
+    });
+    Gateway {
+        hub,
+        requests,
+        tasks: Tasks::default(),
+        derived: Derived::default(),
+        limits: Limits {
+            handshake_timeout: limits.handshake_timeout,
+            input_timeout: limits.input_timeout,
+            write_stall_timeout: limits.write_stall_timeout,
+            keep_alive_timeout: limits.keep_alive_timeout,
+            viewer_lag: LagLimit {
+                ms_max: i64::try_from(limits.viewer_lag.as_millis()).unwrap_or(i64::MAX),
+                bytes_max: (limits.viewer_lag_mb as u64) << 20,
+            },
+            join: if config.gop_cache.enabled { Join::NewestSync } else { Join::NextSync },
+        },
+    }
+}
+
+fn router(gateway: &Gateway, status: &Status, outputs: Outputs, viewers: Viewers) -> Router {
+    let router = deliver::router(gateway.clone(), outputs, viewers)
+        .merge(status::router(status.clone()))
+        .merge(ui::router());
+    http::with_limits(metrics::observe(router, gateway))
+}
+
+/// Binds every listener. One that nobody configured may be taken; one that the system has no address for (IPv6) is
+/// left out.
+fn bind(wanted: &[Listener]) -> Result<Vec<(Purpose, TcpListener)>, StartError> {
+    let mut bound = Vec::with_capacity(wanted.len());
+    for &Listener { addr, configured, purpose } in wanted {
+        match listener::bind(addr) {
+            Ok(listener) => bound.push((purpose, listener)),
+            Err(reason) if addr.is_ipv6() && reason.kind() == io::ErrorKind::AddrNotAvailable => {}
+            Err(reason) if configured => return Err(StartError::Listen { addr, reason }),
+            Err(reason) => tracing::warn!(%addr, %reason, "a default address is not available; going on without it"),
+        }
+    }
+    Ok(bound)
+}
+
+fn accept(listeners: Vec<(Purpose, TcpListener)>, config: &Config, gateway: &Gateway, router: &Router) {
+    let permits = Arc::new(Semaphore::new(config.server.max_connections));
+    let rtmp_config = Arc::new(RtmpConfig { apps: config.rtmp.apps.clone(), ..RtmpConfig::default() });
+    for (purpose, listener) in listeners {
+        if let Ok(addr) = listener.local_addr() {
+            tracing::info!(%addr, protocol = purpose.as_str(), "listening");
+        }
+        let (permits, tasks) = (Arc::clone(&permits), gateway.tasks.clone());
+        let (gateway, router, rtmp_config) = (gateway.clone(), router.clone(), Arc::clone(&rtmp_config));
+        match purpose {
+            Purpose::Rtmp => {
+                let serve = move |stream| rtmp::serve(stream, Arc::clone(&rtmp_config), gateway.clone());
+                tasks.clone().spawn(listener::accept(listener, permits, tasks, serve));
+            }
+            Purpose::Http => {
+                let serve =
+                    move |stream| http::serve(stream, router.clone(), gateway.limits, gateway.tasks.clone());
+                tasks.clone().spawn(listener::accept(listener, permits, tasks, serve));
+            }
+        }
+    }
+}
+
+fn start_demo(gateway: &Gateway) -> Result<(), StartError> {
+    let sample = Sample::read(Bytes::from_static(DEMO_SAMPLE), DEMO_LOOP_MS)?;
+    let Ok(name) = StreamName::parse(DEMO) else { return Ok(()) };
+    let work = gateway.clone();
+    gateway.tasks.spawn(async move {
+        if let Err(error) = sample.publish(&name, &work).await {
+            tracing::warn!(%error, "no demo stream");
+        }
+    });
+    Ok(())
+}
+
+/// Says where to look, as lines that can be copied.
+#[expect(clippy::print_stdout, reason = "these lines are for the person who started the server, not for the log")]
+fn announce(config: &Config, mode: Mode) {
+    let port = |purpose| config.listeners.iter().find(|known| known.purpose == purpose).map_or(0, |known| known.addr.port());
+    let (http, rtmp) = (port(Purpose::Http), port(Purpose::Rtmp));
+    let app = config.rtmp.apps.first().map_or("live", String::as_str);
+    let shown = match mode {
+        Mode::Dev => DEMO,
+        Mode::Serve => "{name}",
+    };
+    println!("\nWeir is running.\n");
+    println!("  watch    http://localhost:{http}/player");
+    println!("  HLS      http://localhost:{http}/live/{shown}/index.m3u8");
+    println!("  FLV      http://localhost:{http}/live/{shown}.flv");
+    println!("  RTMP     rtmp://localhost:{rtmp}/{app}/{shown}");
+    match mode {
+        Mode::Dev => println!("  publish  rtmp://localhost:{rtmp}/{app}/<name>   (no key needed, this machine only)\n"),
+        Mode::Serve => println!("  publish  rtmp://localhost:{rtmp}/{app}/<name>?key=<secret>\n"),
+    }
+}
