@@ -23,7 +23,10 @@ pub(crate) fn cors() -> HeaderMap {
     const EXPOSED: HeaderValue =
         HeaderValue::from_static("Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges");
     let mut headers = HeaderMap::with_capacity(2);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     headers
 }
@@ -31,9 +34,18 @@ pub(crate) fn cors() -> HeaderMap {
 /// The answer to a CORS preflight: 204, to be remembered for a day.
 pub(crate) async fn preflight() -> (StatusCode, HeaderMap, [(HeaderName, HeaderValue); 3]) {
     let allowed = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS")),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Range, If-None-Match")),
-        (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400")),
+        (
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, HEAD, OPTIONS"),
+        ),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("Range, If-None-Match"),
+        ),
+        (
+            header::ACCESS_CONTROL_MAX_AGE,
+            HeaderValue::from_static("86400"),
+        ),
     ];
     (StatusCode::NO_CONTENT, cors(), allowed)
 }
@@ -41,9 +53,15 @@ pub(crate) async fn preflight() -> (StatusCode, HeaderMap, [(HeaderName, HeaderV
 /// A refusal in words, never cached.
 pub(crate) fn refuse(status: StatusCode, reason: &str) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
     ];
     (status, headers, cors(), format!("{reason}\n")).into_response()
 }
@@ -66,6 +84,9 @@ async fn live(
 ) -> Response {
     match file.strip_suffix(".flv").map(StreamName::parse) {
         Some(Ok(name)) => http_flv::respond(gateway, method, name, options).await,
-        _ => refuse(StatusCode::NOT_FOUND, "there is nothing here; a stream is at /live/{name}.flv or /live/{name}/index.m3u8"),
+        _ => refuse(
+            StatusCode::NOT_FOUND,
+            "there is nothing here; a stream is at /live/{name}.flv or /live/{name}/index.m3u8",
+        ),
     }
 }

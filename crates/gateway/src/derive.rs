@@ -21,8 +21,12 @@ pub(crate) use head::Head;
 
 /// What a derived feed keeps: a viewer may lag 10 s or 8 MiB (FAULTS R3); the newest group stays up to 20 s, so that
 /// joining starts at its key frame.
-const RETENTION: Retention =
-    Retention { groups_max: 1, floor_ms: 10_000, span_ms_max: 20_000, bytes_max: 8 << 20 };
+const RETENTION: Retention = Retention {
+    groups_max: 1,
+    floor_ms: 10_000,
+    span_ms_max: 20_000,
+    bytes_max: 8 << 20,
+};
 
 /// The formats that are derived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,7 +119,12 @@ impl Derived {
 }
 
 /// Fills `out` until the stream ends or `retire` agrees that nobody reads it any more.
-async fn derive(format: Format, mut source: Cursor<MediaItem>, out: &Feed<Shared>, retire: impl Fn() -> bool) {
+async fn derive(
+    format: Format,
+    mut source: Cursor<MediaItem>,
+    out: &Feed<Shared>,
+    retire: impl Fn() -> bool,
+) {
     let mut items = Vec::new();
     loop {
         tokio::select! {
@@ -138,13 +147,20 @@ fn bursts(format: Format, items: impl Iterator<Item = MediaItem>) -> Vec<Shared>
     for item in items {
         let Some(track) = item.track() else { continue };
         let at_ms = flv::collapsed_ms(&item.epoch, track, &item.frame);
-        let goes_on = made.last().is_some_and(|last| !item.is_sync() && Epoch::same(&last.epoch, &item.epoch));
+        let goes_on = made
+            .last()
+            .is_some_and(|last| !item.is_sync() && Epoch::same(&last.epoch, &item.epoch));
         if !goes_on {
             if let Some(last) = made.last_mut() {
                 last.bytes = bytes.split().freeze();
             }
             let epoch = Arc::clone(&item.epoch);
-            made.push(Shared { bytes: Bytes::new(), at_ms, sync: item.is_sync(), epoch });
+            made.push(Shared {
+                bytes: Bytes::new(),
+                at_ms,
+                sync: item.is_sync(),
+                epoch,
+            });
         }
         match format {
             Format::Flv => flv::put_frame(&mut bytes, &item.epoch, track, &item.frame),
@@ -168,5 +184,13 @@ pub(crate) fn put_message(out: &mut BytesMut, kind: TagKind, at_ms: i64, pieces:
         TagKind::Script => chunk::CSID_DATA,
     };
     let timestamp = flv::timestamp(at_ms);
-    chunk::write_message(out, csid, timestamp, kind.number(), chunk::PLAY_STREAM_ID, pieces, chunk::CHUNK_SIZE_OUT);
+    chunk::write_message(
+        out,
+        csid,
+        timestamp,
+        kind.number(),
+        chunk::PLAY_STREAM_ID,
+        pieces,
+        chunk::CHUNK_SIZE_OUT,
+    );
 }

@@ -34,7 +34,10 @@ pub async fn serve(stream: TcpStream, config: Arc<Config>, gateway: Gateway) {
 
 async fn run(mut connection: Connection, gateway: Gateway) -> Result<(), Error> {
     let outcome = loop {
-        match connection.first_event(gateway.limits.handshake_timeout).await {
+        match connection
+            .first_event(gateway.limits.handshake_timeout)
+            .await
+        {
             Ok(Some(Event::Publish(request))) => {
                 break ingest::rtmp::run(&mut connection, request, &gateway).await;
             }

@@ -57,10 +57,23 @@ struct SessionQuery {
 /// The routes of HLS.
 pub(super) fn router(gateway: Gateway, outputs: Outputs, viewers: Viewers) -> Router {
     Router::new()
-        .route("/live/{name}/index.m3u8", get(multivariant).options(preflight))
-        .route("/live/{name}/{rendition}/index.m3u8", get(media).options(preflight))
-        .route("/live/{name}/{rendition}/{object}", get(object).options(preflight))
-        .with_state(Context { gateway, outputs, viewers })
+        .route(
+            "/live/{name}/index.m3u8",
+            get(multivariant).options(preflight),
+        )
+        .route(
+            "/live/{name}/{rendition}/index.m3u8",
+            get(media).options(preflight),
+        )
+        .route(
+            "/live/{name}/{rendition}/{object}",
+            get(object).options(preflight),
+        )
+        .with_state(Context {
+            gateway,
+            outputs,
+            viewers,
+        })
 }
 
 async fn multivariant(
@@ -73,12 +86,20 @@ async fn multivariant(
         Ok(published) => published,
         Err(refusal) => return refusal,
     };
-    let Ok(name) = StreamName::parse(&name) else { return not_found() };
-    let query = match context.viewers.enter(&context.gateway.hub, &name, query.hls_ctx.as_deref()) {
+    let Ok(name) = StreamName::parse(&name) else {
+        return not_found();
+    };
+    let query = match context
+        .viewers
+        .enter(&context.gateway.hub, &name, query.hls_ctx.as_deref())
+    {
         Some(session) => format!("?hls_ctx={session}"),
         None => String::new(),
     };
-    playlist(&Playlist::new(hls::multivariant(&published.snapshot, &query)), &headers)
+    playlist(
+        &Playlist::new(hls::multivariant(&published.snapshot, &query)),
+        &headers,
+    )
 }
 
 async fn media(
@@ -91,9 +112,13 @@ async fn media(
         Ok(published) => published,
         Err(refusal) => return refusal,
     };
-    let Ok(name) = StreamName::parse(&name) else { return not_found() };
+    let Ok(name) = StreamName::parse(&name) else {
+        return not_found();
+    };
     if let Some(session) = query.hls_ctx {
-        context.viewers.enter(&context.gateway.hub, &name, Some(&session));
+        context
+            .viewers
+            .enter(&context.gateway.hub, &name, Some(&session));
     }
     match published.playlist(&rendition) {
         Some(found) => playlist(found, &headers),
@@ -109,7 +134,9 @@ async fn object(
         .ok()
         .and_then(|name| context.outputs.get(&name))
         .and_then(|updates| updates.borrow().clone());
-    let Some(published) = published else { return not_found() };
+    let Some(published) = published else {
+        return not_found();
+    };
     find_object(&published.snapshot, &rendition, &object).unwrap_or_else(not_found)
 }
 
@@ -117,16 +144,27 @@ impl Context {
     /// What a stream has published; waits for the first segment of one that has just started.
     async fn published(&self, name: &str) -> Result<Arc<Published>, Response> {
         let name = StreamName::parse(name).map_err(|_| not_found())?;
-        let decision = self.gateway.requests.ask(Role::Play, PROTOCOL, name, None).await;
-        let grant = decision.map_err(|refusal| refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
+        let decision = self
+            .gateway
+            .requests
+            .ask(Role::Play, PROTOCOL, name, None)
+            .await;
+        let grant =
+            decision.map_err(|refusal| refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
         let mut updates = self.outputs.get(&grant.name).ok_or_else(not_found)?;
-        let first = tokio::time::timeout(FIRST_SEGMENT_WAIT, updates.wait_for(Option::is_some)).await;
+        let first =
+            tokio::time::timeout(FIRST_SEGMENT_WAIT, updates.wait_for(Option::is_some)).await;
         match first {
             Ok(Ok(published)) => published.clone().ok_or_else(not_found),
             Ok(Err(_)) => Err(not_found()),
             Err(_) => {
-                let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, "the stream has not sent a whole segment yet");
-                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
+                let mut response = refuse(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the stream has not sent a whole segment yet",
+                );
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, RETRY_AFTER_S);
                 Err(response)
             }
         }
@@ -142,7 +180,10 @@ fn find_object(snapshot: &Snapshot, rendition: &str, object: &str) -> Option<Res
                 Kind::Video => "video/iso.segment",
                 Kind::Audio => "audio/mp4",
             };
-            Some(immutable(media_type, axum::body::Body::new(SegmentBody::new(Arc::clone(segment)))))
+            Some(immutable(
+                media_type,
+                axum::body::Body::new(SegmentBody::new(Arc::clone(segment))),
+            ))
         }
         ObjectName::Init { run, discontinuity } if run == snapshot.run => {
             let init = rendition.init(discontinuity)?;
@@ -157,10 +198,15 @@ fn find_object(snapshot: &Snapshot, rendition: &str, object: &str) -> Option<Res
 }
 
 fn playlist(playlist: &Playlist, request: &HeaderMap) -> Response {
-    let accepted = request.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let accepted = request
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok());
     let compressed = accepted.is_some_and(accepts_gzip) && !playlist.gzip.is_empty();
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(hls::MEDIA_TYPE)),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(hls::MEDIA_TYPE),
+        ),
         (header::CACHE_CONTROL, CACHE_PLAYLIST),
         (header::VARY, HeaderValue::from_static("Accept-Encoding")),
     ];
@@ -176,15 +222,19 @@ fn playlist(playlist: &Playlist, request: &HeaderMap) -> Response {
 fn accepts_gzip(accepted: &str) -> bool {
     accepted.split(',').any(|coding| {
         let mut pieces = coding.split(';').map(str::trim);
-        let named = pieces.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let named = pieces
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
         let refused = pieces.any(|piece| matches!(piece, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
         named && !refused
     })
 }
 
 fn immutable(media_type: &'static str, body: axum::body::Body) -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, HeaderValue::from_static(media_type)), (header::CACHE_CONTROL, CACHE_OBJECT)];
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
+        (header::CACHE_CONTROL, CACHE_OBJECT),
+    ];
     (headers, cors(), body).into_response()
 }
 
@@ -202,7 +252,11 @@ struct SegmentBody {
 impl SegmentBody {
     fn new(segment: Arc<Segment>) -> Self {
         let left = segment.len() as u64;
-        Self { segment, next_part: 0, left }
+        Self {
+            segment,
+            next_part: 0,
+            left,
+        }
     }
 }
 
@@ -214,7 +268,11 @@ impl http_body::Body for SegmentBody {
         mut self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let part = self.segment.parts.get(self.next_part).map(|part| part.bytes.clone());
+        let part = self
+            .segment
+            .parts
+            .get(self.next_part)
+            .map(|part| part.bytes.clone());
         self.next_part += 1;
         self.left -= part.as_ref().map_or(0, |bytes| bytes.len() as u64);
         std::task::Poll::Ready(part.map(|bytes| Ok(Frame::data(bytes))))

@@ -18,27 +18,48 @@ use crate::{
 ///
 /// # Errors
 /// A fault of the peer or of the socket.
-pub async fn run(connection: &mut Connection, request: PlayRequest, gateway: &Gateway) -> Result<(), Error> {
-    let decision = gateway.requests.ask(Role::Play, PROTOCOL, request.name, None).await;
+pub async fn run(
+    connection: &mut Connection,
+    request: PlayRequest,
+    gateway: &Gateway,
+) -> Result<(), Error> {
+    let decision = gateway
+        .requests
+        .ask(Role::Play, PROTOCOL, request.name, None)
+        .await;
     let stream = match decision.map(|grant| gateway.hub.get(&grant.name)) {
         Ok(Some(stream)) => stream,
         Ok(None) => {
             let reason = weir_hub::Refusal::NotFound.to_string();
-            connection.session().reject_play(request.stream_id, Refusal::StreamNotFound, &reason);
+            connection
+                .session()
+                .reject_play(request.stream_id, Refusal::StreamNotFound, &reason);
             return connection.write([]).await;
         }
         Err(refusal) => {
             let reason = refusal.to_string();
-            connection.session().reject_play(request.stream_id, Refusal::Denied, &reason);
+            connection
+                .session()
+                .reject_play(request.stream_id, Refusal::Denied, &reason);
             return connection.write([]).await;
         }
     };
     let limits = gateway.limits;
-    let cursor = gateway.derived.join(&stream, Format::Rtmp, limits.join, limits.viewer_lag, &gateway.tasks);
+    let cursor = gateway.derived.join(
+        &stream,
+        Format::Rtmp,
+        limits.join,
+        limits.viewer_lag,
+        &gateway.tasks,
+    );
     let name = stream.name().clone();
     drop(stream);
     tracing::debug!(stream = %name, "playing");
-    let session = gateway.hub.sessions().open(Role::Play, PROTOCOL, name, std::time::Instant::now());
+    let session =
+        gateway
+            .hub
+            .sessions()
+            .open(Role::Play, PROTOCOL, name, std::time::Instant::now());
     connection.session().accept_play(request.stream_id);
     play(connection, request.stream_id, cursor, &session).await
 }
@@ -49,7 +70,7 @@ async fn play(
     mut cursor: Cursor<Shared>,
     session: &Session,
 ) -> Result<(), Error> {
-    let mut ready = Vec::new();
+    let (mut ready, mut burst) = (Vec::new(), Vec::new());
     let mut head = Head::default();
     loop {
         tokio::select! {
@@ -59,9 +80,9 @@ async fn play(
                     return connection.write([]).await;
                 };
                 session.add_skipped(skipped);
-                let burst = head.before_each(ready.drain(..), head_messages);
+                head.before_each(ready.drain(..), &mut burst, head_messages);
                 session.add_bytes(burst.iter().map(|bytes| bytes.len() as u64).sum());
-                connection.write(burst).await?;
+                connection.write(burst.drain(..)).await?;
             }
             event = connection.next_event() => match event? {
                 None | Some(Event::PlayEnded { .. }) => return Ok(()),
@@ -92,4 +113,3 @@ fn head_messages(first: &Shared, joins: bool) -> Bytes {
     }
     out.freeze()
 }
-

@@ -17,21 +17,24 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// The bytes to write for `ready`: each run of one epoch with its head before it, unless the viewer has it.
-    /// `make` makes the head for the first bytes behind it; its flag says that the viewer has had none yet.
+    /// Appends to `out` what to write for `ready`: each run of one epoch with its head before it, unless the viewer has
+    /// it. `make` makes the head for the first bytes behind it; its flag says that the viewer has had none yet.
     pub(crate) fn before_each(
         &mut self,
         ready: impl Iterator<Item = Shared>,
+        out: &mut impl Extend<Bytes>,
         make: impl Fn(&Shared, bool) -> Bytes,
-    ) -> Vec<Bytes> {
-        let mut burst = Vec::with_capacity(2);
+    ) {
         for shared in ready {
-            if !self.known.as_ref().is_some_and(|known| Epoch::same(known, &shared.epoch)) {
-                burst.push(make(&shared, self.known.is_none()));
+            if !self
+                .known
+                .as_ref()
+                .is_some_and(|known| Epoch::same(known, &shared.epoch))
+            {
+                out.extend([make(&shared, self.known.is_none())]);
                 self.known = Some(Arc::clone(&shared.epoch));
             }
-            burst.push(shared.bytes);
+            out.extend([shared.bytes]);
         }
-        burst
     }
 }

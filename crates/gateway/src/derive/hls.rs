@@ -35,8 +35,14 @@ impl Playlist {
     pub fn new(text: String) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         // Writing to memory cannot fail; were it to, the text goes out uncompressed.
-        let gzip = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).unwrap_or_default();
-        Self { plain: text.into(), gzip: gzip.into() }
+        let gzip = encoder
+            .write_all(text.as_bytes())
+            .and_then(|()| encoder.finish())
+            .unwrap_or_default();
+        Self {
+            plain: text.into(),
+            gzip: gzip.into(),
+        }
     }
 }
 
@@ -52,14 +58,23 @@ pub struct Published {
 impl Published {
     fn render(snapshot: Arc<Snapshot>) -> Arc<Self> {
         let renditions = snapshot.renditions.iter();
-        let playlists = renditions.map(|rendition| Playlist::new(hls::media(&snapshot, rendition))).collect();
-        Arc::new(Self { playlists, snapshot })
+        let playlists = renditions
+            .map(|rendition| Playlist::new(hls::media(&snapshot, rendition)))
+            .collect();
+        Arc::new(Self {
+            playlists,
+            snapshot,
+        })
     }
 
     /// The media playlist of a rendition.
     #[must_use]
     pub fn playlist(&self, rendition: &str) -> Option<&Playlist> {
-        let at = self.snapshot.renditions.iter().position(|known| known.name() == rendition)?;
+        let at = self
+            .snapshot
+            .renditions
+            .iter()
+            .position(|known| known.name() == rendition)?;
         self.playlists.get(at)
     }
 }
@@ -79,7 +94,10 @@ impl Outputs {
     /// What the newest run of a stream publishes.
     #[must_use]
     pub fn get(&self, name: &StreamName) -> Option<Updates> {
-        self.runs.lock().get(name).map(|(_, updates)| updates.clone())
+        self.runs
+            .lock()
+            .get(name)
+            .map(|(_, updates)| updates.clone())
     }
 
     /// Keeps one packaging task for every run in the hub, until the process stops.
@@ -97,7 +115,10 @@ impl Outputs {
 
     fn start(&self, stream: &Arc<Stream>, config: Config, tasks: &Tasks) {
         let mut runs = self.runs.lock();
-        if runs.get(stream.name()).is_some_and(|(run, _)| *run == stream.run()) {
+        if runs
+            .get(stream.name())
+            .is_some_and(|(run, _)| *run == stream.run())
+        {
             return;
         }
         let (publish, updates) = watch::channel(None);
@@ -105,7 +126,8 @@ impl Outputs {
         let (outputs, stream) = (self.clone(), Arc::clone(stream));
         tasks.spawn(async move {
             let (name, run) = (stream.name().clone(), stream.run());
-            let segmenter = Segmenter::new(config, run.to_string(), outputs.first_numbers(&name, run));
+            let segmenter =
+                Segmenter::new(config, run.to_string(), outputs.first_numbers(&name, run));
             let next = package(stream, segmenter, &publish).await;
             outputs.numbers.lock().insert(name.clone(), next);
             tokio::time::sleep(LINGER).await;
@@ -119,10 +141,12 @@ impl Outputs {
         let (msn, discontinuity) = (run.first_segment(), run.first_discontinuity());
         let mut numbers = self.numbers.lock();
         numbers.retain(|_, next| next.msn > msn || next.discontinuity > discontinuity);
-        numbers.get(name).map_or(Numbers { msn, discontinuity }, |next| Numbers {
-            msn: msn.max(next.msn),
-            discontinuity: discontinuity.max(next.discontinuity),
-        })
+        numbers
+            .get(name)
+            .map_or(Numbers { msn, discontinuity }, |next| Numbers {
+                msn: msn.max(next.msn),
+                discontinuity: discontinuity.max(next.discontinuity),
+            })
     }
 
     fn remove(&self, name: &StreamName, run: RunId) {

@@ -44,7 +44,11 @@ impl Sample {
     /// # Errors
     /// It is not FLV of H.264 and AAC.
     pub fn read(file: Bytes, loop_ms: u32) -> Result<Self, Error> {
-        let mut sample = Self { configs: Vec::new(), frames: Vec::new(), loop_ms: loop_ms.into() };
+        let mut sample = Self {
+            configs: Vec::new(),
+            frames: Vec::new(),
+            loop_ms: loop_ms.into(),
+        };
         let mut reader = flv::Reader::new();
         let mut bodies = BodyReader::default();
         reader.push(file);
@@ -55,7 +59,9 @@ impl Sample {
                 TagKind::Script => continue,
             };
             match bodies.read(kind, tag.timestamp_ms, tag.body)? {
-                Some(input @ Input::Frame { .. }) => sample.frames.push((kind, tag.timestamp_ms, input)),
+                Some(input @ Input::Frame { .. }) => {
+                    sample.frames.push((kind, tag.timestamp_ms, input))
+                }
                 Some(config) => sample.configs.push(config),
                 None => {}
             }
@@ -68,7 +74,10 @@ impl Sample {
     /// # Errors
     /// Somebody else publishes that name.
     pub async fn publish(&self, name: &StreamName, gateway: &Gateway) -> Result<(), Error> {
-        let publisher = gateway.hub.publish(name, None, PROTOCOL, SessionClock::RTMP, Moment::now())?;
+        let publisher =
+            gateway
+                .hub
+                .publish(name, None, PROTOCOL, SessionClock::RTMP, Moment::now())?;
         for config in &self.configs {
             publisher.push(Moment::now(), config.clone());
         }

@@ -21,7 +21,12 @@ pub(super) struct BodyReader {
 
 impl BodyReader {
     /// The input that a body is, if it is any.
-    pub(super) fn read(&mut self, kind: Kind, timestamp_ms: u32, body: Bytes) -> Result<Option<Input>, flv::Error> {
+    pub(super) fn read(
+        &mut self,
+        kind: Kind,
+        timestamp_ms: u32,
+        body: Bytes,
+    ) -> Result<Option<Input>, flv::Error> {
         match kind {
             Kind::Video => self.read_video(timestamp_ms, body),
             Kind::Audio => read_audio(timestamp_ms, body),
@@ -34,9 +39,15 @@ impl BodyReader {
                 self.nal_length_size = Some(config.nal_length_size);
                 Some(Input::Config(Codec::H264(config)))
             }
-            VideoBody::Frame { sync, composition_ms, payload } => {
+            VideoBody::Frame {
+                sync,
+                composition_ms,
+                payload,
+            } => {
                 // Encoders also call pictures key frames at which decoding only recovers after a while.
-                let idr = self.nal_length_size.is_some_and(|size| h264::is_idr(&payload, size));
+                let idr = self
+                    .nal_length_size
+                    .is_some_and(|size| h264::is_idr(&payload, size));
                 Some(Input::Frame {
                     kind: Kind::Video,
                     dts: timestamp_ms.into(),
@@ -66,9 +77,20 @@ fn read_audio(timestamp_ms: u32, body: Bytes) -> Result<Option<Input>, flv::Erro
 
 /// Which tracks an `onMetaData` message names, if it is one that names any.
 pub(super) fn declared(values: &[Value]) -> Option<Input> {
-    let [Value::String(name), properties, ..] = values else { return None };
-    let (Value::Object(properties) | Value::EcmaArray(properties)) = properties else { return None };
-    let names = |keys: [&str; 2]| properties.iter().any(|(key, _)| keys.contains(&key.as_str()));
-    let (video, audio) = (names(["videocodecid", "width"]), names(["audiocodecid", "audiosamplerate"]));
+    let [Value::String(name), properties, ..] = values else {
+        return None;
+    };
+    let (Value::Object(properties) | Value::EcmaArray(properties)) = properties else {
+        return None;
+    };
+    let names = |keys: [&str; 2]| {
+        properties
+            .iter()
+            .any(|(key, _)| keys.contains(&key.as_str()))
+    };
+    let (video, audio) = (
+        names(["videocodecid", "width"]),
+        names(["audiocodecid", "audiosamplerate"]),
+    );
     (name == "onMetaData" && (video || audio)).then_some(Input::Declared { video, audio })
 }

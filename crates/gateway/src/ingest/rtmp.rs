@@ -34,7 +34,11 @@ struct Stream {
 ///
 /// # Errors
 /// A fault of the peer or of the socket.
-pub async fn run(connection: &mut Connection, request: PublishRequest, gateway: &Gateway) -> Result<(), Error> {
+pub async fn run(
+    connection: &mut Connection,
+    request: PublishRequest,
+    gateway: &Gateway,
+) -> Result<(), Error> {
     let mut published = Published::new();
     publish(connection, request, gateway, &mut published).await;
     let silence = gateway.limits.input_timeout;
@@ -49,19 +53,36 @@ pub async fn run(connection: &mut Connection, request: PublishRequest, gateway: 
             }
         };
         match event {
-            Some(Event::Media { stream_id, kind, timestamp_ms, payload }) => {
-                media(connection, stream_id, kind, timestamp_ms, payload, &mut published);
+            Some(Event::Media {
+                stream_id,
+                kind,
+                timestamp_ms,
+                payload,
+            }) => {
+                media(
+                    connection,
+                    stream_id,
+                    kind,
+                    timestamp_ms,
+                    payload,
+                    &mut published,
+                );
             }
             Some(Event::Metadata { stream_id, values }) => {
-                if let (Some(stream), Some(input)) = (published.get(&stream_id), declared(&values)) {
+                if let (Some(stream), Some(input)) = (published.get(&stream_id), declared(&values))
+                {
                     stream.publisher.push(Moment::now(), input);
                 }
             }
             Some(Event::BadMetadata { error, .. }) => tracing::warn!(%error, "metadata skipped"),
-            Some(Event::Publish(request)) => publish(connection, request, gateway, &mut published).await,
+            Some(Event::Publish(request)) => {
+                publish(connection, request, gateway, &mut published).await
+            }
             Some(Event::Play(request)) => {
                 let reason = "this connection publishes; open another one to play";
-                connection.session().reject_play(request.stream_id, Refusal::Failed, reason);
+                connection
+                    .session()
+                    .reject_play(request.stream_id, Refusal::Failed, reason);
             }
             Some(Event::PublishEnded { stream_id }) => {
                 if let Some(stream) = published.remove(&stream_id) {
@@ -75,9 +96,17 @@ pub async fn run(connection: &mut Connection, request: PublishRequest, gateway: 
     }
 }
 
-async fn publish(connection: &mut Connection, request: PublishRequest, gateway: &Gateway, published: &mut Published) {
+async fn publish(
+    connection: &mut Connection,
+    request: PublishRequest,
+    gateway: &Gateway,
+    published: &mut Published,
+) {
     let key = request.key.as_ref().map(|key| Secret::new(key.expose()));
-    let decision = gateway.requests.ask(Role::Publish, PROTOCOL, request.name, key).await;
+    let decision = gateway
+        .requests
+        .ask(Role::Publish, PROTOCOL, request.name, key)
+        .await;
     let session = connection.session();
     let grant = match decision {
         Ok(grant) => grant,
@@ -90,11 +119,21 @@ async fn publish(connection: &mut Connection, request: PublishRequest, gateway: 
             return session.reject_publish(request.stream_id, code, &refusal.to_string());
         }
     };
-    match gateway.hub.publish(&grant.name, grant.key, PROTOCOL, SessionClock::RTMP, Moment::now()) {
+    match gateway.hub.publish(
+        &grant.name,
+        grant.key,
+        PROTOCOL,
+        SessionClock::RTMP,
+        Moment::now(),
+    ) {
         Ok(publisher) => {
             tracing::info!(stream = %grant.name, "publishing");
             session.accept_publish(request.stream_id);
-            let stream = Stream { publisher, bodies: BodyReader::default(), damage: Throttle::default() };
+            let stream = Stream {
+                publisher,
+                bodies: BodyReader::default(),
+                damage: Throttle::default(),
+            };
             published.insert(request.stream_id, stream);
         }
         Err(error) => {
@@ -117,7 +156,9 @@ fn media(
     payload: Bytes,
     published: &mut Published,
 ) {
-    let Some(stream) = published.get_mut(&stream_id) else { return };
+    let Some(stream) = published.get_mut(&stream_id) else {
+        return;
+    };
     match stream.bodies.read(kind, timestamp_ms, payload) {
         Ok(Some(input)) => stream.publisher.push(Moment::now(), input),
         Ok(None) => {}
@@ -125,7 +166,9 @@ fn media(
             let name = stream.publisher.stream().name().clone();
             tracing::info!(stream = %name, reason = %error, "publisher refused");
             published.remove(&stream_id);
-            connection.session().end_publish(stream_id, Refusal::Rejected, &error.to_string());
+            connection
+                .session()
+                .end_publish(stream_id, Refusal::Rejected, &error.to_string());
         }
         Err(error) => {
             if let Some(times) = stream.damage.count(Instant::now()) {
@@ -140,7 +183,9 @@ fn media(
 fn end(connection: &mut Connection, stream_id: u32, reason: KillReason, published: &mut Published) {
     if let Some(stream) = published.remove(&stream_id) {
         tracing::info!(stream = %stream.publisher.stream().name(), %reason, "publisher ended");
-        connection.session().end_publish(stream_id, Refusal::Rejected, &reason.to_string());
+        connection
+            .session()
+            .end_publish(stream_id, Refusal::Rejected, &reason.to_string());
     }
 }
 

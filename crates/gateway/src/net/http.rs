@@ -19,7 +19,10 @@ use hyper_util::{
 };
 use tokio::net::TcpStream;
 
-use crate::{Limits, net::{Socket, tasks::Tasks}};
+use crate::{
+    Limits,
+    net::{Socket, tasks::Tasks},
+};
 
 /// Longest request head in bytes.
 const HEAD_LEN_MAX: usize = 16 << 10;
@@ -29,7 +32,6 @@ const HEADERS_MAX: usize = 100;
 const URI_LEN_MAX: usize = 4 << 10;
 
 /// Adds what holds for every route: the limit on the request target.
-#[must_use]
 pub fn with_limits(router: Router) -> Router {
     router.layer(middleware::from_fn(refuse_long_targets))
 }
@@ -61,7 +63,10 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tas
 }
 
 async fn refuse_long_targets(request: Request, next: Next) -> Response {
-    let target_len = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let target_len = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
     if target_len > URI_LEN_MAX {
         return StatusCode::URI_TOO_LONG.into_response();
     }

@@ -3,13 +3,7 @@
 //! Owns: binding, the limit on connections, and what happens when the process runs out of descriptors.
 //! A permit is taken before `accept`, so that a full server leaves new connections in the kernel's queue.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -53,7 +47,9 @@ where
             let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
             Some((permit, listener.accept().await))
         };
-        let Some(Some((permit, accepted))) = draining.run_until_cancelled(next).await else { return };
+        let Some(Some((permit, accepted))) = draining.run_until_cancelled(next).await else {
+            return;
+        };
         match accepted {
             Ok((stream, _)) => {
                 let work = serve(stream);

@@ -20,7 +20,10 @@ use tokio::{
 };
 use weir_proto::rtmp::{self, Config, Event, Session};
 
-use crate::{Limits, net::{Burst, Socket}};
+use crate::{
+    Limits,
+    net::{Burst, Socket},
+};
 
 /// What one read asks the socket for: several frames at the usual bit rates.
 const READ_LEN: usize = 64 << 10;
@@ -113,7 +116,9 @@ impl Connection {
     /// As above, and when `limit` since the accept is over.
     pub async fn first_event(&mut self, limit: Duration) -> Result<Option<Event>, Error> {
         let deadline = self.accepted + limit;
-        tokio::time::timeout_at(deadline, self.next_event()).await.unwrap_or(Err(Error::NoRole(limit)))
+        tokio::time::timeout_at(deadline, self.next_event())
+            .await
+            .unwrap_or(Err(Error::NoRole(limit)))
     }
 
     /// Reads once, or handles the timer of the session.

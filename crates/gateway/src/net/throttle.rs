@@ -16,7 +16,10 @@ impl Throttle {
     /// Counts one occurrence at `now`. When it is time for a line: how many it stands for.
     pub(crate) fn count(&mut self, now: Instant) -> Option<u64> {
         self.since += 1;
-        if self.logged_at.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
+        if self
+            .logged_at
+            .is_some_and(|at| now.saturating_duration_since(at) < INTERVAL)
+        {
             return None;
         }
         self.logged_at = Some(now);

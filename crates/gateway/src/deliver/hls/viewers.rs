@@ -21,9 +21,12 @@ const ID_LEN: usize = 16;
 /// The HLS viewers of all streams.
 #[derive(Debug, Clone)]
 pub struct Viewers {
-    sessions: Arc<Mutex<HashMap<(StreamName, Box<str>), Viewer>>>,
+    known: Arc<Mutex<Known>>,
     timeout: Option<Duration>,
 }
+
+/// Viewers by stream and session id.
+type Known = HashMap<(StreamName, Box<str>), Viewer>;
 
 #[derive(Debug)]
 struct Viewer {
@@ -35,7 +38,10 @@ impl Viewers {
     /// Viewers that count as gone `timeout` after their last playlist; `None` counts nobody.
     #[must_use]
     pub fn new(timeout: Option<Duration>) -> Self {
-        Self { sessions: Arc::default(), timeout }
+        Self {
+            known: Arc::default(),
+            timeout,
+        }
     }
 
     /// Notes that a viewer asked for a playlist, with the session id it carries. A new one gets an id. None when viewers
@@ -48,13 +54,21 @@ impl Viewers {
             Some(_) => return None,
             None => format!("{:016x}", getrandom::u64().ok()?).into(),
         };
-        let mut sessions = self.sessions.lock();
+        let mut known = self.known.lock();
         let key = (name.clone(), id.clone());
-        if let Some(viewer) = sessions.get_mut(&key) {
+        if let Some(viewer) = known.get_mut(&key) {
             viewer.seen = now;
-        } else if sessions.len() < SESSIONS_MAX {
-            let session = hub.sessions().open(Role::Play, super::PROTOCOL, name.clone(), now);
-            sessions.insert(key, Viewer { _session: session, seen: now });
+        } else if known.len() < SESSIONS_MAX {
+            let session = hub
+                .sessions()
+                .open(Role::Play, super::PROTOCOL, name.clone(), now);
+            known.insert(
+                key,
+                Viewer {
+                    _session: session,
+                    seen: now,
+                },
+            );
         }
         Some(id)
     }
@@ -62,10 +76,15 @@ impl Viewers {
     /// Forgets the viewers that are gone. To be called about once a second.
     pub fn expire(&self, now: Instant) {
         let timeout = self.timeout.unwrap_or_default();
-        self.sessions.lock().retain(|_, viewer| now.saturating_duration_since(viewer.seen) < timeout);
+        self.known
+            .lock()
+            .retain(|_, viewer| now.saturating_duration_since(viewer.seen) < timeout);
     }
 }
 
 fn is_id(id: &str) -> bool {
-    id.len() == ID_LEN && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    id.len() == ID_LEN
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
