@@ -194,3 +194,6 @@ pub(crate) fn put_message(out: &mut BytesMut, kind: TagKind, at_ms: i64, pieces:
         chunk::CHUNK_SIZE_OUT,
     );
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! Sharing: what viewers of one stream and format have in common is made once, and what each lacks comes first.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use weir_hub::{Hub, Limits, Moment, Publisher};
+use weir_media::{
+    Input, Kind, SessionClock,
+    codec::{Codec, h264},
+    container::flv::{Reader, file_header},
+};
+
+use super::*;
+
+/// Baseline 640x360, made by x264.
+const AVCC: &[u8] = &[
+    0x01, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0x00, 0x19, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf,
+    0xe5, 0xc0, 0x44, 0x00, 0x00, 0x03, 0x00, 0x04, 0x00, 0x00, 0x03, 0x00, 0xc8, 0x3c, 0x58, 0xba,
+    0x80, 0x01, 0x00, 0x04, 0x68, 0xce, 0x0f, 0xc8,
+];
+
+/// A publisher of video only, on a clock of its own.
+struct Source {
+    publisher: Publisher,
+    start: Instant,
+    at_ms: u64,
+}
+
+impl Source {
+    fn new(name: &StreamName) -> Self {
+        let gop_cache = Retention {
+            groups_max: 2,
+            floor_ms: 3_000,
+            span_ms_max: 20_000,
+            bytes_max: 1 << 20,
+        };
+        let hub = Hub::new(Limits {
+            streams_max: 1,
+            publisher_grace: Duration::ZERO,
+            gop_cache,
+        });
+        let start = Instant::now();
+        let now = Moment {
+            at: start,
+            wall: SystemTime::UNIX_EPOCH,
+        };
+        let publisher = hub
+            .publish(name, None, "test", SessionClock::RTMP, now)
+            .unwrap();
+        let source = Self {
+            publisher,
+            start,
+            at_ms: 0,
+        };
+        source.push(Input::Declared {
+            video: true,
+            audio: false,
+        });
+        source.push(Input::Config(Codec::H264(
+            h264::Config::parse(Bytes::from_static(AVCC)).unwrap(),
+        )));
+        source
+    }
+
+    fn push(&self, input: Input) {
+        let at = self.start + Duration::from_millis(self.at_ms);
+        self.publisher.push(
+            Moment {
+                at,
+                wall: SystemTime::UNIX_EPOCH,
+            },
+            input,
+        );
+    }
+
+    fn frame(&mut self, sync: bool) {
+        let payload = Bytes::from(self.at_ms.to_be_bytes().to_vec());
+        self.push(Input::Frame {
+            kind: Kind::Video,
+            dts: self.at_ms,
+            composition: 0,
+            sync,
+            payload,
+        });
+        self.at_ms += 40;
+    }
+
+    fn stream(&self) -> &Arc<Stream> {
+        self.publisher.stream()
+    }
+}
+
+#[tokio::test]
+async fn viewers_share_the_very_same_bytes() {
+    let name = StreamName::parse("shared").unwrap();
+    let mut source = Source::new(&name);
+    let (derived, tasks) = (Derived::default(), Tasks::default());
+    let join = || {
+        derived.join(
+            source.stream(),
+            Format::Flv,
+            Join::NewestSync,
+            LagLimit::RING,
+            &tasks,
+        )
+    };
+    let (mut first, mut second) = (join(), join());
+    source.frame(true);
+    source.frame(false);
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    first.next(&mut a).await.unwrap();
+    second.next(&mut b).await.unwrap();
+    assert_eq!(a[0].bytes.as_ptr(), b[0].bytes.as_ptr());
+    assert_eq!(tasks.running(), 1, "one task for both");
+}
+
+#[tokio::test]
+async fn a_late_viewer_starts_at_the_cached_key_frame() {
+    let name = StreamName::parse("cached").unwrap();
+    let mut source = Source::new(&name);
+    for at in 0..100 {
+        source.frame(at % 50 == 0);
+    }
+    let (derived, tasks) = (Derived::default(), Tasks::default());
+    let cursor = |join| derived.join(source.stream(), Format::Flv, join, LagLimit::RING, &tasks);
+    for _ in 0..2 {
+        let mut late = cursor(Join::NewestSync);
+        let mut items = Vec::new();
+        late.next(&mut items).await.unwrap();
+        assert!(items[0].sync);
+        assert_eq!(items[0].at_ms, 2_000);
+    }
+    let mut patient = cursor(Join::NextSync);
+    assert_eq!(patient.read(&mut Vec::new()), weir_hub::Read::Empty);
+}
+
+#[tokio::test]
+async fn deriving_stops_with_its_last_reader_and_starts_again() {
+    let name = StreamName::parse("again").unwrap();
+    let mut source = Source::new(&name);
+    source.frame(true);
+    let (derived, tasks) = (Derived::default(), Tasks::default());
+    for _ in 0..3 {
+        let mut cursor = derived.join(
+            source.stream(),
+            Format::Rtmp,
+            Join::NewestSync,
+            LagLimit::RING,
+            &tasks,
+        );
+        cursor.next(&mut Vec::new()).await.unwrap();
+        assert_eq!(tasks.running(), 1);
+        drop(cursor);
+        while tasks.running() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(derived.feeds.lock().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_run_reaches_viewers_behind_everything_else() {
+    let name = StreamName::parse("ends").unwrap();
+    let mut source = Source::new(&name);
+    let (derived, tasks) = (Derived::default(), Tasks::default());
+    let mut cursor = derived.join(
+        source.stream(),
+        Format::Flv,
+        Join::NewestSync,
+        LagLimit::RING,
+        &tasks,
+    );
+    source.frame(true);
+    source.frame(false);
+    source.stream().feed().close();
+    let (mut items, mut tags) = (Vec::new(), Reader::new());
+    tags.push(Bytes::from_owner(file_header(false, true)));
+    while cursor.next(&mut items).await.is_some() {}
+    for item in &items {
+        tags.push(item.bytes.clone());
+    }
+    let mut count = 0;
+    while tags.next().unwrap().is_some() {
+        count += 1;
+    }
+    assert_eq!(count, 2);
+    drop(cursor);
+    while tasks.running() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(derived.feeds.lock().is_empty(), "an ended feed is not kept");
+}
+
+#[test]
+fn a_head_comes_first_and_again_with_each_epoch() {
+    let name = StreamName::parse("heads").unwrap();
+    let mut source = Source::new(&name);
+    let mut frames = source
+        .stream()
+        .feed()
+        .cursor(Join::NewestSync, LagLimit::RING);
+    source.frame(true);
+    source.frame(false);
+    let mut changed = AVCC.to_vec();
+    changed[3] = 0x1f; // another level
+    source.push(Input::Config(Codec::H264(
+        h264::Config::parse(changed.into()).unwrap(),
+    )));
+    source.frame(false);
+    source.frame(true);
+    let mut items = Vec::new();
+    frames.read(&mut items);
+    let shared = bursts(Format::Flv, items.into_iter());
+    assert_eq!(shared.len(), 2, "a buffer for each epoch");
+    let marker = |joins| Bytes::from_static(if joins { b"join" } else { b"head" });
+    let mut head = Head::default();
+    let mut out: Vec<Bytes> = Vec::new();
+    head.before_each(shared.clone().into_iter(), &mut out, |_, joins| {
+        marker(joins)
+    });
+    assert_eq!(
+        out,
+        [
+            marker(true),
+            shared[0].bytes.clone(),
+            marker(false),
+            shared[1].bytes.clone()
+        ]
+    );
+    // A viewer that skipped over the change still gets the head of what it reads next.
+    let mut out: Vec<Bytes> = Vec::new();
+    head.before_each(shared[..1].iter().cloned(), &mut out, |_, joins| {
+        marker(joins)
+    });
+    assert_eq!(out[0], marker(false));
+}
