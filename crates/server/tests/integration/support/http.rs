@@ -1,0 +1,182 @@
+//! A minimal HTTP/1.1 client: one request per connection, every byte of the answer in sight.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read, Write as _},
+    net::{SocketAddr, TcpStream},
+};
+
+use super::PATIENCE;
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// An answer whose body is read as it comes.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Body,
+}
+
+/// A body as its framing delivers it.
+#[derive(Debug)]
+pub(crate) struct Body {
+    stream: BufReader<TcpStream>,
+    framing: Framing,
+}
+
+#[derive(Debug)]
+enum Framing {
+    Length(u64),
+    Chunked { left: u64, ended: bool },
+    UntilClose,
+}
+
+/// `GET` of a path.
+pub(crate) fn try_get(addr: SocketAddr, path: &str) -> io::Result<Response> {
+    request(addr, "GET", path, &[])
+}
+
+/// A request with further header lines.
+pub(crate) fn request(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<Response> {
+    let mut streaming = open(addr, method, path, headers)?;
+    let mut body = Vec::new();
+    if method != "HEAD" {
+        streaming.body.read_to_end(&mut body)?;
+    }
+    Ok(Response {
+        status: streaming.status,
+        headers: streaming.headers,
+        body,
+    })
+}
+
+/// A request whose answer may be endless.
+pub(crate) fn open(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<Streaming> {
+    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    stream.write_all((head + "\r\n").as_bytes())?;
+    let mut stream = BufReader::new(stream);
+    let status = line(&mut stream)?;
+    let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.ok_or_else(|| broken("no status line"))?;
+    let mut headers = Vec::new();
+    loop {
+        let line = line(&mut stream)?;
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| broken("no header line"))?;
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let framing = if find(&headers, "transfer-encoding") == Some("chunked") {
+        Framing::Chunked {
+            left: 0,
+            ended: false,
+        }
+    } else if let Some(length) = find(&headers, "content-length") {
+        Framing::Length(length.parse().map_err(|_| broken("no content length"))?)
+    } else {
+        Framing::UntilClose
+    };
+    Ok(Streaming {
+        status,
+        headers,
+        body: Body { stream, framing },
+    })
+}
+
+impl Response {
+    /// The value of a header; `name` in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("UTF-8")
+    }
+}
+
+impl Streaming {
+    /// The value of a header; `name` in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = match &mut self.framing {
+            Framing::UntilClose => return self.stream.read(buffer),
+            Framing::Chunked { ended: true, .. } => return Ok(0),
+            Framing::Chunked { left: 0, .. } => return self.next_chunk(buffer),
+            Framing::Length(left) | Framing::Chunked { left, .. } => left,
+        };
+        let wanted = buffer.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let len = self.stream.read(&mut buffer[..wanted])?;
+        if len == 0 && wanted > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        *left -= len as u64;
+        if *left == 0 && matches!(self.framing, Framing::Chunked { .. }) {
+            line(&mut self.stream)?;
+        }
+        Ok(len)
+    }
+}
+
+impl Body {
+    fn next_chunk(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let size = line(&mut self.stream)?;
+        let size = u64::from_str_radix(&size, 16).map_err(|_| broken("no chunk size"))?;
+        if size == 0 {
+            // No trailers follow ours: an empty line, then the end.
+            line(&mut self.stream)?;
+        }
+        self.framing = Framing::Chunked {
+            left: size,
+            ended: size == 0,
+        };
+        self.read(buffer)
+    }
+}
+
+fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+    let mut line = String::new();
+    if stream.read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    line.strip_suffix("\r\n")
+        .map(str::to_owned)
+        .ok_or_else(|| broken("no line end"))
+}
+
+fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut matching = headers.iter().filter(|(known, _)| known == name);
+    matching.next().map(|(_, value)| value.as_str())
+}
+
+fn broken(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
