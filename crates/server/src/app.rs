@@ -73,8 +73,12 @@ async fn stop(server: &Server, grace: Duration) {
     let sessions = server.gateway.hub.sessions();
     sessions.kill_all(Role::Publish, KillReason::Shutdown);
     server.gateway.hub.end_all();
-    // Viewers of an ended run take what is left and close by themselves.
+    // Viewers of an ended run take what is left: a connection closes by itself, HLS asks until its playlist ends.
     while sessions.total_viewers() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+    server.gateway.tasks.closing().cancel();
+    while server.open_connections() > 0 && Instant::now() < deadline {
         tokio::time::sleep(DRAIN_POLL).await;
     }
     server.gateway.tasks.stop().await;
@@ -99,7 +103,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

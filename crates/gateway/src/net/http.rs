@@ -36,7 +36,7 @@ pub fn with_limits(router: Router) -> Router {
     router.layer(middleware::from_fn(refuse_long_targets))
 }
 
-/// Serves one connection until it ends, idles too long, or the process drains.
+/// Serves one connection until it ends, idles too long, or the process closes.
 pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tasks) {
     let socket = match Socket::new(stream, limits.write_stall_timeout) {
         Ok(socket) => socket,
@@ -52,7 +52,7 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tas
     tokio::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = tasks.draining().cancelled() => {
+        () = tasks.closing().cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

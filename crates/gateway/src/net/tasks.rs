@@ -1,7 +1,7 @@
 //! Every task of the process belongs to one tracker, so that shutdown can wait for all of them.
 //!
-//! Owns: spawning, the two signals of a shutdown (stop accepting; stop now), and the count of panics: a panic costs
-//! one connection.
+//! Owns: spawning, the three signals of a shutdown (stop accepting; finish what you do; stop now), and the count of
+//! panics: a panic costs one connection.
 
 use std::{
     future::Future,
@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Tasks {
     tracker: TaskTracker,
     draining: CancellationToken,
+    closing: CancellationToken,
     stopped: CancellationToken,
     panics: Arc<AtomicU64>,
 }
@@ -39,9 +40,16 @@ impl Tasks {
         &self.draining
     }
 
+    /// Cancelled when a connection is to end as soon as it has finished what it does.
+    #[must_use]
+    pub fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
     /// Ends every task at its next await, and waits for them.
     pub async fn stop(&self) {
         self.draining.cancel();
+        self.closing.cancel();
         self.stopped.cancel();
         self.tracker.close();
         self.tracker.wait().await;

@@ -54,6 +54,14 @@ pub(super) enum StartError {
 pub(super) struct Server {
     pub(super) gateway: Gateway,
     pub(super) status: Status,
+    connections: Connections,
+}
+
+/// One permit for each connection that may be open.
+#[derive(Clone)]
+struct Connections {
+    permits: Arc<Semaphore>,
+    max: usize,
 }
 
 impl Server {
@@ -67,24 +75,51 @@ impl Server {
         let gateway = gateway(&config, requests);
         let status = Status::new(Arc::clone(&gateway.hub), started);
         let outputs = Outputs::default();
-        let viewers = Viewers::new(config.viewers.tracking_enabled.then_some(config.viewers.timeout));
+        let viewers = Viewers::new(
+            config
+                .viewers
+                .tracking_enabled
+                .then_some(config.viewers.timeout),
+        );
         let tasks = &gateway.tasks;
-        tasks.spawn(auth::decide(pending, mode, config.auth.publish_keys.clone()));
+        tasks.spawn(auth::decide(
+            pending,
+            mode,
+            config.auth.publish_keys.clone(),
+        ));
         tasks.spawn(super::expire(Arc::clone(&gateway.hub), viewers.clone()));
         let packaging = weir_package::Config {
             segment_ms: u32::try_from(config.hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
             part_ms: PART_MS,
             playlist_segments: config.hls.playlist_size,
         };
-        tasks.spawn(outputs.clone().reconcile(Arc::clone(&gateway.hub), packaging, tasks.clone()));
+        tasks.spawn(
+            outputs
+                .clone()
+                .reconcile(Arc::clone(&gateway.hub), packaging, tasks.clone()),
+        );
         let router = router(&gateway, &status, outputs, viewers);
-        accept(listeners, &config, &gateway, &router);
+        let max = config.server.max_connections;
+        let connections = Connections {
+            permits: Arc::new(Semaphore::new(max)),
+            max,
+        };
+        accept(listeners, &config, &connections, &gateway, &router);
         if mode == Mode::Dev {
             start_demo(&gateway)?;
         }
         status.set_ready(true);
         announce(&config, mode);
-        Ok(Self { gateway, status })
+        Ok(Self {
+            gateway,
+            status,
+            connections,
+        })
+    }
+
+    /// Connections of all listeners.
+    pub(super) fn open_connections(&self) -> usize {
+        self.connections.max - self.connections.permits.available_permits()
     }
 }
 
@@ -115,7 +150,11 @@ fn gateway(config: &Config, requests: Requests) -> Gateway {
                 ms_max: i64::try_from(limits.viewer_lag.as_millis()).unwrap_or(i64::MAX),
                 bytes_max: (limits.viewer_lag_mb as u64) << 20,
             },
-            join: if config.gop_cache.enabled { Join::NewestSync } else { Join::NextSync },
+            join: if config.gop_cache.enabled {
+                Join::NewestSync
+            } else {
+                Join::NextSync
+            },
         },
     }
 }
@@ -131,35 +170,62 @@ fn router(gateway: &Gateway, status: &Status, outputs: Outputs, viewers: Viewers
 /// left out.
 fn bind(wanted: &[Listener]) -> Result<Vec<(Purpose, TcpListener)>, StartError> {
     let mut bound = Vec::with_capacity(wanted.len());
-    for &Listener { addr, configured, purpose } in wanted {
+    for &Listener {
+        addr,
+        configured,
+        purpose,
+    } in wanted
+    {
         match listener::bind(addr) {
             Ok(listener) => bound.push((purpose, listener)),
             Err(reason) if addr.is_ipv6() && reason.kind() == io::ErrorKind::AddrNotAvailable => {}
             Err(reason) if configured => return Err(StartError::Listen { addr, reason }),
-            Err(reason) => tracing::warn!(%addr, %reason, "a default address is not available; going on without it"),
+            Err(reason) => {
+                tracing::warn!(%addr, %reason, "a default address is not available; going on without it")
+            }
         }
     }
     Ok(bound)
 }
 
-fn accept(listeners: Vec<(Purpose, TcpListener)>, config: &Config, gateway: &Gateway, router: &Router) {
-    let permits = Arc::new(Semaphore::new(config.server.max_connections));
-    let rtmp_config = Arc::new(RtmpConfig { apps: config.rtmp.apps.clone(), ..RtmpConfig::default() });
+fn accept(
+    listeners: Vec<(Purpose, TcpListener)>,
+    config: &Config,
+    connections: &Connections,
+    gateway: &Gateway,
+    router: &Router,
+) {
+    let rtmp_config = Arc::new(RtmpConfig {
+        apps: config.rtmp.apps.clone(),
+        ..RtmpConfig::default()
+    });
     for (purpose, listener) in listeners {
         if let Ok(addr) = listener.local_addr() {
             tracing::info!(%addr, protocol = purpose.as_str(), "listening");
         }
-        let (permits, tasks) = (Arc::clone(&permits), gateway.tasks.clone());
-        let (gateway, router, rtmp_config) = (gateway.clone(), router.clone(), Arc::clone(&rtmp_config));
+        let (permits, tasks) = (Arc::clone(&connections.permits), gateway.tasks.clone());
+        let (gateway, router, rtmp_config) =
+            (gateway.clone(), router.clone(), Arc::clone(&rtmp_config));
         match purpose {
             Purpose::Rtmp => {
-                let serve = move |stream| rtmp::serve(stream, Arc::clone(&rtmp_config), gateway.clone());
-                tasks.clone().spawn(listener::accept(listener, permits, tasks, serve));
+                let serve =
+                    move |stream| rtmp::serve(stream, Arc::clone(&rtmp_config), gateway.clone());
+                tasks
+                    .clone()
+                    .spawn(listener::accept(listener, permits, tasks, serve));
             }
             Purpose::Http => {
-                let serve =
-                    move |stream| http::serve(stream, router.clone(), gateway.limits, gateway.tasks.clone());
-                tasks.clone().spawn(listener::accept(listener, permits, tasks, serve));
+                let serve = move |stream| {
+                    http::serve(
+                        stream,
+                        router.clone(),
+                        gateway.limits,
+                        gateway.tasks.clone(),
+                    )
+                };
+                tasks
+                    .clone()
+                    .spawn(listener::accept(listener, permits, tasks, serve));
             }
         }
     }
@@ -167,7 +233,9 @@ fn accept(listeners: Vec<(Purpose, TcpListener)>, config: &Config, gateway: &Gat
 
 fn start_demo(gateway: &Gateway) -> Result<(), StartError> {
     let sample = Sample::read(Bytes::from_static(DEMO_SAMPLE), DEMO_LOOP_MS)?;
-    let Ok(name) = StreamName::parse(DEMO) else { return Ok(()) };
+    let Ok(name) = StreamName::parse(DEMO) else {
+        return Ok(());
+    };
     let work = gateway.clone();
     gateway.tasks.spawn(async move {
         if let Err(error) = sample.publish(&name, &work).await {
@@ -178,9 +246,18 @@ fn start_demo(gateway: &Gateway) -> Result<(), StartError> {
 }
 
 /// Says where to look, as lines that can be copied.
-#[expect(clippy::print_stdout, reason = "these lines are for the person who started the server, not for the log")]
+#[expect(
+    clippy::print_stdout,
+    reason = "these lines are for the person who started the server, not for the log"
+)]
 fn announce(config: &Config, mode: Mode) {
-    let port = |purpose| config.listeners.iter().find(|known| known.purpose == purpose).map_or(0, |known| known.addr.port());
+    let port = |purpose| {
+        config
+            .listeners
+            .iter()
+            .find(|known| known.purpose == purpose)
+            .map_or(0, |known| known.addr.port())
+    };
     let (http, rtmp) = (port(Purpose::Http), port(Purpose::Rtmp));
     let app = config.rtmp.apps.first().map_or("live", String::as_str);
     let shown = match mode {
@@ -193,7 +270,9 @@ fn announce(config: &Config, mode: Mode) {
     println!("  FLV      http://localhost:{http}/live/{shown}.flv");
     println!("  RTMP     rtmp://localhost:{rtmp}/{app}/{shown}");
     match mode {
-        Mode::Dev => println!("  publish  rtmp://localhost:{rtmp}/{app}/<name>   (no key needed, this machine only)\n"),
+        Mode::Dev => println!(
+            "  publish  rtmp://localhost:{rtmp}/{app}/<name>   (no key needed, this machine only)\n"
+        ),
         Mode::Serve => println!("  publish  rtmp://localhost:{rtmp}/{app}/<name>?key=<secret>\n"),
     }
 }
