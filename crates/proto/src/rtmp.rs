@@ -8,11 +8,12 @@
 mod address;
 pub mod chunk;
 mod command;
+mod error;
 mod handshake;
+mod link;
 pub mod message;
 mod session;
 
 pub use address::{Params, Secret};
-pub use session::{
-    Cause, Config, Error, Event, PlayRequest, PublishRequest, Refusal, STREAMS_MAX, Session,
-};
+pub use error::{Cause, Error};
+pub use session::{Config, Event, PlayRequest, PublishRequest, Refusal, STREAMS_MAX, Session};

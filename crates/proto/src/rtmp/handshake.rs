@@ -1,7 +1,7 @@
-//! The simple handshake, server side.
+//! The simple handshake, both sides.
 //!
-//! Owns: C0, C1, C2 in; S0, S1, S2 out. Does not own: the digest handshake of Flash players; S1 carries version
-//! zero, which tells clients that offer it to do without.
+//! Owns: version byte and two packets each way: C0, C1, C2 and S0, S1, S2. Does not own: the digest handshake of Flash
+//! players; our first packet carries version zero, which tells peers that offer it to do without.
 //! Specification: RTMP 5.2.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -11,31 +11,32 @@ const PACKET_LEN: usize = 1536;
 /// The one protocol version there is.
 const VERSION: u8 = 3;
 
-/// Waits for the packets of the client, one after the other.
+/// Waits for the packets of the peer, one after the other.
 #[derive(Debug)]
 pub(super) struct Handshake {
-    seed: u64,
+    /// For the greeting; `None` once that is sent.
+    seed: Option<u64>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    C0,
-    C1(Vec<u8>),
-    C2 { left: usize },
+    Version,
+    First(Vec<u8>),
+    Second { left: usize },
 }
 
 impl Handshake {
-    /// `seed` fills the random bytes of S1, which need not be secret (RTMP 5.2.3).
-    pub(super) fn new(seed: u64) -> Self {
+    /// The side that answers. `seed` fills the random bytes of S1, which need not be secret (RTMP 5.2.3).
+    pub(super) fn server(seed: u64) -> Self {
         Self {
-            seed,
-            state: State::C0,
+            seed: Some(seed),
+            state: State::Version,
         }
     }
 
-    /// Consumes `input`; returns `Ok(true)` once the handshake is complete. Fails with the version of C0 if it is
-    /// not RTMP.
+    /// Consumes `input`; returns `Ok(true)` once the handshake is complete. Fails with the version of the peer if it
+    /// is not RTMP.
     pub(super) fn handle_input(
         &mut self,
         input: &mut Bytes,
@@ -43,20 +44,24 @@ impl Handshake {
     ) -> Result<bool, u8> {
         while input.has_remaining() {
             match &mut self.state {
-                State::C0 => match input.get_u8() {
-                    VERSION => self.state = State::C1(Vec::new()),
+                State::Version => match input.get_u8() {
+                    VERSION => self.state = State::First(Vec::new()),
                     other => return Err(other),
                 },
-                State::C1(c1) => {
-                    let missing = PACKET_LEN.saturating_sub(c1.len()).min(input.len());
-                    c1.extend_from_slice(&input.split_to(missing));
-                    if c1.len() == PACKET_LEN {
-                        answer(self.seed, c1, out);
-                        self.state = State::C2 { left: PACKET_LEN };
+                State::First(packet) => {
+                    let missing = PACKET_LEN.saturating_sub(packet.len()).min(input.len());
+                    packet.extend_from_slice(&input.split_to(missing));
+                    if packet.len() == PACKET_LEN {
+                        if let Some(seed) = self.seed.take() {
+                            greet(seed, out);
+                        }
+                        // C2 and S2 echo the first packet of the peer.
+                        out.put_slice(packet);
+                        self.state = State::Second { left: PACKET_LEN };
                     }
                 }
-                State::C2 { left } => {
-                    // The echo is not compared: clients are known to send something else.
+                State::Second { left } => {
+                    // The echo is not compared: peers are known to send something else.
                     let taken = (*left).min(input.len());
                     input.advance(taken);
                     *left -= taken;
@@ -72,22 +77,21 @@ impl Handshake {
     /// Bytes held.
     pub(super) fn buffered(&self) -> usize {
         match &self.state {
-            State::C1(c1) => c1.capacity(),
-            State::C0 | State::C2 { .. } => 0,
+            State::First(packet) => packet.capacity(),
+            State::Version | State::Second { .. } => 0,
         }
     }
 }
 
-fn answer(seed: u64, c1: &[u8], out: &mut BytesMut) {
+/// Version and first packet of this side: time 0, version 0, random bytes.
+fn greet(seed: u64, out: &mut BytesMut) {
     out.reserve(1 + 2 * PACKET_LEN);
     out.put_u8(VERSION);
-    // S1: time 0, version 0, random bytes.
     out.put_u64(0);
     let mut state = seed;
     for _ in 0..(PACKET_LEN - 8) / 8 {
         out.put_u64(split_mix_64(&mut state));
     }
-    out.put_slice(c1);
 }
 
 /// The `SplitMix64` generator: enough for bytes that only have to differ between connections.
@@ -108,7 +112,7 @@ mod tests {
         let c1: Vec<u8> = (0..PACKET_LEN).map(|at| at.to_le_bytes()[0]).collect();
         let stream = [&[VERSION][..], &c1, &[9; PACKET_LEN], b"rest"].concat();
         for split in 0..stream.len() - 4 {
-            let mut handshake = Handshake::new(1);
+            let mut handshake = Handshake::server(1);
             let mut out = BytesMut::new();
             let (head, tail) = stream.split_at(split);
             let (mut head, mut tail) = (Bytes::copy_from_slice(head), Bytes::copy_from_slice(tail));
@@ -125,7 +129,7 @@ mod tests {
     #[test]
     fn refuses_other_versions() {
         for version in [0, 2, 6, b'G'] {
-            let mut handshake = Handshake::new(1);
+            let mut handshake = Handshake::server(1);
             let mut input = Bytes::copy_from_slice(&[version]);
             assert_eq!(
                 handshake.handle_input(&mut input, &mut BytesMut::new()),

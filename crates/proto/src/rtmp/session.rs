@@ -18,35 +18,26 @@
 //! writes it before it reads on holds one round of it.
 
 mod dispatch;
-mod error;
 mod event;
 
 use std::{fmt, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use weir_media::StreamName;
 
-pub use error::{Cause, Error};
 pub use event::{Event, PlayRequest, PublishRequest, Refusal};
 
 use super::{
+    Cause, Error,
     address::Application,
-    chunk::{self, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_OUT, CSID_COMMAND, CSID_CONTROL, CSID_DATA},
+    chunk::{self, CHUNK_SIZE_OUT, CSID_DATA},
     command,
-    handshake::Handshake,
-    message::{
-        Aggregate, TYPE_ACKNOWLEDGEMENT, TYPE_COMMAND, TYPE_DATA, TYPE_USER_CONTROL, UserControl,
-    },
+    link::{Link, WINDOW_ACK_SIZE},
+    message::{TYPE_DATA, UserControl},
 };
 
 /// Message streams of one connection. Clients use one, some two.
 pub const STREAMS_MAX: usize = 8;
-/// How often a client is pinged.
-const PING_INTERVAL_MS: u64 = 30_000;
-/// How long a client may be silent after a ping.
-const PONG_TIMEOUT_MS: u64 = 15_000;
-/// Bytes between acknowledgements, both ways, until the peer says otherwise: what Flash Media Server uses.
-const WINDOW_ACK_SIZE: u32 = 2_500_000;
 
 /// What an operator may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,24 +66,11 @@ impl Default for Config {
 /// One connection. See the module for how to drive it. `Debug` shows no bytes: they hold keys.
 pub struct Session {
     config: Arc<Config>,
-    /// `None` once it is complete.
-    handshake: Option<Handshake>,
-    reader: chunk::Reader,
-    input: Bytes,
-    output: BytesMut,
-    /// Bytes handed in, and how many of them the peer has been told of.
-    received: u64,
-    acknowledged: u64,
-    window_in: u32,
-    chunk_size_out: usize,
+    link: Link,
     /// `None` until `connect`.
     application: Option<Application>,
     /// Message stream `n` is at index `n - 1`.
     streams: [StreamState; STREAMS_MAX],
-    aggregate: Option<Aggregate>,
-    is_closing: bool,
-    next_ping_ms: u64,
-    pong_deadline_ms: Option<u64>,
 }
 
 /// What a message stream is used for.
@@ -115,54 +93,35 @@ impl Session {
     #[must_use]
     pub fn new(config: Arc<Config>, seed: u64, now_ms: u64) -> Self {
         Self {
-            handshake: Some(Handshake::new(seed)),
-            reader: chunk::Reader::new(config.limits),
+            link: Link::server(seed, config.limits, config.window_ack_size, now_ms),
             config,
-            input: Bytes::new(),
-            output: BytesMut::new(),
-            received: 0,
-            acknowledged: 0,
-            window_in: WINDOW_ACK_SIZE,
-            chunk_size_out: CHUNK_SIZE_DEFAULT,
             application: None,
             streams: Default::default(),
-            aggregate: None,
-            is_closing: false,
-            next_ping_ms: now_ms.saturating_add(PING_INTERVAL_MS),
-            pong_deadline_ms: None,
         }
     }
 
     /// Hands in bytes of the peer, cut anywhere. Message bodies become slices of `input` where they can. If earlier
     /// input has not been used up, both are joined, which copies.
     pub fn handle_input(&mut self, input: Bytes) {
-        self.received = self.received.saturating_add(len_u64(input.len()));
-        self.pong_deadline_ms = None;
-        self.input = if self.input.is_empty() {
-            input
-        } else {
-            let mut joined = BytesMut::with_capacity(self.input.len().saturating_add(input.len()));
-            joined.extend_from_slice(&self.input);
-            joined.extend_from_slice(&input);
-            joined.freeze()
-        };
-        self.acknowledge();
+        self.link.handle_input(input);
     }
 
     /// Whether more input is useful: not while a request waits for its answer, nor at the end.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        !self.is_closing && !self.awaits_answer()
+        !self.link.is_closing() && !self.awaits_answer()
     }
 
     /// Parses on to the next event. `None`: more input or an answer is needed. After an error the session is over.
     pub fn poll_event(&mut self) -> Result<Option<Event>, Error> {
         while self.wants_input() {
-            match self.step() {
-                Ok(Progress::Event(event)) => return Ok(Some(event)),
-                Ok(Progress::Made) => {}
-                Ok(Progress::NeedsInput) => return Ok(None),
-                Err(cause) => return Err(self.fail(cause)),
+            let Some(message) = self.link.next_message()? else {
+                return Ok(None);
+            };
+            match self.handle_message(message) {
+                Ok(None) => {}
+                Ok(event) => return Ok(event),
+                Err(cause) => return Err(self.link.fail(cause)),
             }
         }
         Ok(None)
@@ -170,34 +129,18 @@ impl Session {
 
     /// All bytes to send so far, in one piece.
     pub fn poll_output(&mut self) -> Option<Bytes> {
-        (!self.output.is_empty()).then(|| self.output.split().freeze())
+        self.link.poll_output()
     }
 
     /// Sends a ping when one is due; fails when the last one was not answered. Any input counts as an answer.
     pub fn handle_timeout(&mut self, now_ms: u64) -> Result<(), Error> {
-        if self
-            .pong_deadline_ms
-            .is_some_and(|deadline| now_ms >= deadline)
-        {
-            return Err(self.fail(Cause::PingTimeout));
-        }
-        if now_ms >= self.next_ping_ms {
-            self.next_ping_ms = now_ms.saturating_add(PING_INTERVAL_MS);
-            if self.application.is_some() && !self.is_closing {
-                self.pong_deadline_ms = Some(now_ms.saturating_add(PONG_TIMEOUT_MS));
-                // The field is a 32-bit clock that the peer echoes.
-                let time = u32::try_from(now_ms & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-                self.send_user_control(UserControl::PingRequest(time));
-            }
-        }
-        Ok(())
+        self.link.handle_timeout(now_ms)
     }
 
     /// When [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn next_timeout_ms(&self) -> u64 {
-        self.pong_deadline_ms
-            .map_or(self.next_ping_ms, |pong| pong.min(self.next_ping_ms))
+        self.link.next_timeout_ms()
     }
 
     /// Whether the client publishes or plays something. Until it does, the I/O layer's deadline runs.
@@ -211,23 +154,19 @@ impl Session {
     /// Whether to close once the output is written.
     #[must_use]
     pub fn should_close(&self) -> bool {
-        self.is_closing
+        self.link.is_closing()
     }
 
     /// Bytes handed in so far.
     #[must_use]
     pub fn received_bytes(&self) -> u64 {
-        self.received
+        self.link.received
     }
 
     /// Bytes held for the peer: input that waits, unfinished messages, output that waits.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.handshake.as_ref().map_or(0, Handshake::buffered)
-            + self.input.len()
-            + self.reader.buffered()
-            + self.aggregate.as_ref().map_or(0, Aggregate::buffered)
-            + self.output.capacity()
+        self.link.buffered_bytes()
     }
 
     /// Grants a publish request. Without one on `stream_id` this does nothing, as do the other answers.
@@ -238,7 +177,7 @@ impl Session {
             *stream = StreamState::Publishing(name.clone());
             let body =
                 command::on_status("status", "NetStream.Publish.Start", "Publishing started.");
-            self.send_status(stream_id, &body);
+            self.link.send_status(stream_id, &body);
         }
     }
 
@@ -269,15 +208,18 @@ impl Session {
             && matches!(stream, StreamState::PlayRequested)
         {
             *stream = StreamState::Playing;
-            self.send_user_control(UserControl::StreamBegin(stream_id));
+            self.link
+                .send_user_control(UserControl::StreamBegin(stream_id));
             for (code, description) in [
                 ("NetStream.Play.Reset", "Resetting the playlist."),
                 ("NetStream.Play.Start", "Playback started."),
             ] {
-                self.send_status(stream_id, &command::on_status("status", code, description));
+                self.link
+                    .send_status(stream_id, &command::on_status("status", code, description));
             }
             // No NetStream.Data.Start: FFmpeg makes a data stream of it.
-            self.send(CSID_DATA, TYPE_DATA, stream_id, &command::sample_access());
+            self.link
+                .send(CSID_DATA, TYPE_DATA, stream_id, &command::sample_access());
         }
     }
 
@@ -298,11 +240,12 @@ impl Session {
         {
             *stream = StreamState::Idle;
             let code = "NetStream.Play.UnpublishNotify";
-            self.send_status(
+            self.link.send_status(
                 stream_id,
                 &command::on_status("status", code, "The stream has ended."),
             );
-            self.send_user_control(UserControl::StreamEof(stream_id));
+            self.link
+                .send_user_control(UserControl::StreamEof(stream_id));
         }
     }
 
@@ -320,83 +263,22 @@ impl Session {
         self.streams.get_mut(index)
     }
 
-    fn fail(&mut self, cause: Cause) -> Error {
-        self.is_closing = true;
-        Error {
-            offset: self.received.saturating_sub(len_u64(self.input.len())),
-            cause,
-        }
-    }
-
     /// Says why, and closes.
     fn refuse(&mut self, stream_id: u32, code: &'static str, reason: &str) {
-        self.send_status(stream_id, &command::on_status("error", code, reason));
-        self.is_closing = true;
-    }
-
-    /// Acknowledges what was received once it is a window full. The sequence number wraps at 2^32 (RTMP 5.4.3).
-    fn acknowledge(&mut self) {
-        let window = u64::from(self.window_in);
-        if self.application.is_some()
-            && window > 0
-            && self.received.saturating_sub(self.acknowledged) >= window
-        {
-            self.acknowledged = self.received;
-            let sequence = u32::try_from(self.received & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-            self.send(
-                CSID_CONTROL,
-                TYPE_ACKNOWLEDGEMENT,
-                0,
-                &sequence.to_be_bytes(),
-            );
-        }
-    }
-
-    fn send_status(&mut self, stream_id: u32, body: &[u8]) {
-        self.send(CSID_DATA, TYPE_COMMAND, stream_id, body);
-    }
-
-    fn send_command(&mut self, body: &[u8]) {
-        self.send(CSID_COMMAND, TYPE_COMMAND, 0, body);
-    }
-
-    fn send_user_control(&mut self, event: UserControl) {
-        self.send(CSID_CONTROL, TYPE_USER_CONTROL, 0, &event.encode());
-    }
-
-    fn send(&mut self, csid: u32, type_id: u8, stream_id: u32, body: &[u8]) {
-        let chunk_size = self.chunk_size_out;
-        chunk::write_message(
-            &mut self.output,
-            csid,
-            0,
-            type_id,
-            stream_id,
-            &[body],
-            chunk_size,
-        );
+        self.link
+            .send_status(stream_id, &command::on_status("error", code, reason));
+        self.link.close();
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("received", &self.received)
+            .field("received", &self.link.received)
             .field("has_role", &self.has_role())
-            .field("is_closing", &self.is_closing)
+            .field("is_closing", &self.link.is_closing())
             .finish_non_exhaustive()
     }
-}
-
-/// What one step of parsing came to.
-enum Progress {
-    Event(Event),
-    Made,
-    NeedsInput,
-}
-
-fn len_u64(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@
 
 use weir_media::{Kind, container::amf0};
 
-use super::{Cause, Event, PlayRequest, Progress, PublishRequest, Refusal, Session, StreamState};
+use super::{Event, PlayRequest, PublishRequest, Refusal, Session, StreamState};
 use crate::rtmp::{
+    Cause,
     address::{Address, AddressError, Application},
-    chunk::{self, CSID_CONTROL, PLAY_STREAM_ID},
+    chunk::{CSID_CONTROL, PLAY_STREAM_ID},
     command::{self, Command},
     message::{
-        Aggregate, Message, TYPE_ABORT, TYPE_AGGREGATE, TYPE_AUDIO, TYPE_COMMAND,
-        TYPE_COMMAND_AMF3, TYPE_DATA, TYPE_DATA_AMF3, TYPE_SET_CHUNK_SIZE, TYPE_SET_PEER_BANDWIDTH,
-        TYPE_USER_CONTROL, TYPE_VIDEO, TYPE_WINDOW_ACK_SIZE, UserControl,
+        Message, TYPE_AUDIO, TYPE_COMMAND, TYPE_COMMAND_AMF3, TYPE_DATA, TYPE_DATA_AMF3,
+        TYPE_SET_PEER_BANDWIDTH, TYPE_VIDEO,
     },
 };
 
@@ -22,52 +22,9 @@ const LIMIT_DYNAMIC: u8 = 2;
 const CODE_INVALID_APP: &str = "NetConnection.Connect.InvalidApp";
 
 impl Session {
-    /// Takes one message, or one part of an aggregate, from the input.
-    pub(super) fn step(&mut self) -> Result<Progress, Cause> {
-        if let Some(handshake) = &mut self.handshake {
-            return match handshake.handle_input(&mut self.input, &mut self.output) {
-                Ok(true) => {
-                    self.handshake = None;
-                    Ok(Progress::Made)
-                }
-                Ok(false) => Ok(Progress::NeedsInput),
-                Err(version) => Err(Cause::Version(version)),
-            };
-        }
-        let message = match &mut self.aggregate {
-            Some(aggregate) => match aggregate.next_message() {
-                Some(message) => message,
-                None => {
-                    self.aggregate = None;
-                    return Ok(Progress::Made);
-                }
-            },
-            None => match self.reader.read(&mut self.input)? {
-                Some(message) if message.type_id == TYPE_AGGREGATE => {
-                    self.aggregate = Some(Aggregate::new(message));
-                    return Ok(Progress::Made);
-                }
-                Some(message) => message,
-                None => return Ok(Progress::NeedsInput),
-            },
-        };
-        Ok(self
-            .handle_message(message)?
-            .map_or(Progress::Made, Progress::Event))
-    }
-
-    fn handle_message(&mut self, message: Message) -> Result<Option<Event>, Cause> {
+    pub(super) fn handle_message(&mut self, message: Message) -> Result<Option<Event>, Cause> {
         let body = &message.payload;
         match message.type_id {
-            TYPE_SET_CHUNK_SIZE => self.reader.set_chunk_size(control_value(&message)?)?,
-            TYPE_ABORT => self.reader.abort(control_value(&message)?),
-            TYPE_WINDOW_ACK_SIZE => self.window_in = control_value(&message)?,
-            TYPE_SET_PEER_BANDWIDTH => self.handle_peer_bandwidth(control_value(&message)?),
-            TYPE_USER_CONTROL => {
-                if let Some(UserControl::PingRequest(time)) = UserControl::decode(body) {
-                    self.send_user_control(UserControl::PingResponse(time));
-                }
-            }
             TYPE_AUDIO => return Ok(self.handle_media(message, Kind::Audio)),
             TYPE_VIDEO => return Ok(self.handle_media(message, Kind::Video)),
             TYPE_DATA => return Ok(self.handle_data(message.stream_id, body)),
@@ -76,17 +33,10 @@ impl Session {
             TYPE_COMMAND_AMF3 => {
                 return self.handle_command(message.stream_id, without_first(body));
             }
-            // Acknowledgements, shared objects, and what nobody has defined.
+            // Acknowledgements, user control, shared objects, and what nobody has defined.
             _ => {}
         }
         Ok(None)
-    }
-
-    /// RTMP 5.4.5: answered when it differs from the window announced last.
-    fn handle_peer_bandwidth(&mut self, window: u32) {
-        if window != self.config.window_ack_size {
-            self.send_window_ack_size();
-        }
     }
 
     fn handle_media(&mut self, message: Message, kind: Kind) -> Option<Event> {
@@ -135,7 +85,7 @@ impl Session {
             "closeStream" => return Ok(self.end_role(stream_id)),
             "deleteStream" => return Ok(self.handle_delete_stream(&command)),
             "FCPublish" => {
-                self.answer(&command, amf0::Value::Undefined);
+                self.link.answer(&command, amf0::Value::Undefined);
                 self.notify(
                     "onFCPublish",
                     "NetStream.Publish.Start",
@@ -143,28 +93,29 @@ impl Session {
                 );
             }
             "FCUnpublish" => {
-                self.answer(&command, amf0::Value::Undefined);
+                self.link.answer(&command, amf0::Value::Undefined);
                 let code = "NetStream.Unpublish.Success";
                 self.notify("onFCUnpublish", code, "FCUnpublish received.");
                 let published = self.stream_published_as(command.text(0));
                 return Ok(published.and_then(|stream_id| self.end_role(stream_id)));
             }
             "FCSubscribe" => {
-                self.answer(&command, amf0::Value::Undefined);
+                self.link.answer(&command, amf0::Value::Undefined);
                 self.notify(
                     "onFCSubscribe",
                     "NetStream.Play.Start",
                     "FCSubscribe received.",
                 );
             }
-            "releaseStream" | "_checkbw" => self.answer(&command, amf0::Value::Undefined),
+            "releaseStream" | "_checkbw" => self.link.answer(&command, amf0::Value::Undefined),
             // A live stream has no length.
-            "getStreamLength" => self.answer(&command, 0.0.into()),
+            "getStreamLength" => self.link.answer(&command, 0.0.into()),
             // Answers of the peer to what it takes for calls.
             "_result" | "_error" | "onStatus" => {}
             _ => {
                 let reason = "This server does not know the command.";
-                self.answer_error(&command, "NetConnection.Call.Failed", reason);
+                self.link
+                    .answer_error(&command, "NetConnection.Call.Failed", reason);
             }
         }
         Ok(None)
@@ -178,22 +129,25 @@ impl Session {
         match Application::resolve(app, tc_url, &self.config.apps) {
             Ok(application) => {
                 self.application = Some(application);
-                self.send_window_ack_size();
+                self.link.connected();
+                self.link.send_window_ack_size();
                 let window = self.config.window_ack_size.to_be_bytes();
                 let bandwidth = [&window[..], &[LIMIT_DYNAMIC]].concat();
-                self.send(CSID_CONTROL, TYPE_SET_PEER_BANDWIDTH, 0, &bandwidth);
-                self.send_chunk_size();
-                self.send_command(&command::connect_result(command.transaction));
+                self.link
+                    .send(CSID_CONTROL, TYPE_SET_PEER_BANDWIDTH, 0, &bandwidth);
+                self.link.send_chunk_size(self.config.chunk_size_out);
+                self.link
+                    .send_command(&command::connect_result(command.transaction));
                 Ok(None)
             }
             Err(error) => {
                 let reason = error.to_string();
-                self.send_command(&command::error(
+                self.link.send_command(&command::error(
                     command.transaction,
                     CODE_INVALID_APP,
                     &reason,
                 ));
-                self.is_closing = true;
+                self.link.close();
                 Ok(Some(Event::Refused {
                     code: CODE_INVALID_APP,
                     reason,
@@ -212,11 +166,12 @@ impl Session {
         match free {
             Some((state, stream_id)) => {
                 *state = StreamState::Idle;
-                self.answer(command, f64::from(stream_id).into());
+                self.link.answer(command, f64::from(stream_id).into());
             }
             None => {
                 let reason = "This connection has too many streams.";
-                self.answer_error(command, "NetConnection.Call.Failed", reason);
+                self.link
+                    .answer_error(command, "NetConnection.Call.Failed", reason);
             }
         }
     }
@@ -302,7 +257,7 @@ impl Session {
                 *state = StreamState::Idle;
                 let code = "NetStream.Unpublish.Success";
                 let body = command::on_status("status", code, "Publishing stopped.");
-                self.send_status(stream_id, &body);
+                self.link.send_status(stream_id, &body);
                 Some(Event::PublishEnded { stream_id })
             }
             StreamState::Playing => {
@@ -342,46 +297,10 @@ impl Session {
         matches!(self.stream_mut(stream_id), Some(StreamState::Publishing(_)))
     }
 
-    fn answer(&mut self, command: &Command, value: amf0::Value) {
-        if command.transaction != 0.0 {
-            self.send_command(&command::result(command.transaction, value));
-        }
-    }
-
-    fn answer_error(&mut self, command: &Command, code: &str, reason: &str) {
-        if command.transaction != 0.0 {
-            self.send_command(&command::error(command.transaction, code, reason));
-        }
-    }
-
     fn notify(&mut self, name: &str, code: &str, description: &str) {
-        self.send_command(&command::notification(name, "status", code, description));
+        self.link
+            .send_command(&command::notification(name, "status", code, description));
     }
-
-    fn send_window_ack_size(&mut self) {
-        let window = self.config.window_ack_size.to_be_bytes();
-        self.send(CSID_CONTROL, TYPE_WINDOW_ACK_SIZE, 0, &window);
-    }
-
-    /// Announces our chunk size and uses it from the next message on.
-    fn send_chunk_size(&mut self) {
-        let size = self
-            .config
-            .chunk_size_out
-            .clamp(chunk::CHUNK_SIZE_DEFAULT, chunk::CHUNK_SIZE_MAX);
-        let field = u32::try_from(size).unwrap_or(u32::MAX >> 8);
-        self.send(CSID_CONTROL, TYPE_SET_CHUNK_SIZE, 0, &field.to_be_bytes());
-        self.chunk_size_out = size;
-    }
-}
-
-/// The 32-bit value that protocol control messages begin with.
-fn control_value(message: &Message) -> Result<u32, Cause> {
-    let value = message
-        .payload
-        .first_chunk()
-        .ok_or(Cause::Control(message.type_id))?;
-    Ok(u32::from_be_bytes(*value))
 }
 
 /// AMF3 messages begin with a format selector and go on in AMF0.

@@ -1,12 +1,13 @@
 //! Conversations with a [`Session`], byte for byte as clients hold them.
 
+use bytes::BytesMut;
 use proptest::prelude::*;
 use weir_media::container::amf0::{self, Value};
 
 use super::*;
-use crate::rtmp::message::{
-    Message, TYPE_ABORT, TYPE_AGGREGATE, TYPE_AUDIO, TYPE_COMMAND_AMF3, TYPE_DATA_AMF3,
-    TYPE_SET_CHUNK_SIZE, TYPE_SET_PEER_BANDWIDTH, TYPE_VIDEO, TYPE_WINDOW_ACK_SIZE,
+use crate::rtmp::{
+    chunk::{CSID_COMMAND, CSID_CONTROL},
+    message::*,
 };
 
 mod hostile;
@@ -648,8 +649,8 @@ fn acknowledges_each_window() {
     assert_eq!(client.answers().len(), 1);
 
     // The sequence number wraps.
-    client.session.received = (1 << 32) - 10;
-    client.session.acknowledged = client.session.received - 4096;
+    client.session.link.received = (1 << 32) - 10;
+    client.session.link.acknowledged = client.session.link.received - 4096;
     client.session.handle_input(Bytes::from_static(&[0x04; 12]));
     assert_eq!(client.answers(), ["type 3 00000002"]);
 

@@ -28,7 +28,7 @@ fn faults_name_the_byte_and_the_cause() {
     };
     assert_eq!(
         error.to_string(),
-        "not an RTMP client: the first byte is 0x47, not 0x03, at byte 1 of the connection"
+        "not RTMP: the first byte is 0x47, not 0x03, at byte 1 of the connection"
     );
 }
 

@@ -1,10 +1,10 @@
-//! Why a session ends by itself.
+//! Why a connection ends by itself.
 
 use weir_media::container::amf0;
 
-use crate::rtmp::chunk::ReadError;
+use super::chunk::ReadError;
 
-/// A fault of the peer that ends the session.
+/// A fault of the peer that ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}, at byte {offset} of the connection")]
 pub struct Error {
@@ -15,11 +15,11 @@ pub struct Error {
     pub cause: Cause,
 }
 
-/// What is wrong, in words for the operator of an encoder.
+/// What is wrong, in words for the operator of the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     /// The first byte is not RTMP version 3.
-    #[error("not an RTMP client: the first byte is {0:#04x}, not 0x03")]
+    #[error("not RTMP: the first byte is {0:#04x}, not 0x03")]
     Version(u8),
     /// The chunks make no sense or break a limit.
     #[error(transparent)]
@@ -33,10 +33,10 @@ pub enum Cause {
     /// A protocol control message that is too short.
     #[error("a protocol control message of type {0} is too short")]
     Control(u8),
-    /// A command before `connect`.
+    /// A client that sends a command before `connect`.
     #[error("a command before connect")]
     NotConnected,
-    /// A second `connect`.
+    /// A client that calls `connect` a second time.
     #[error("connect was called twice")]
     ConnectedTwice,
     /// Nothing came within the time allowed after a ping.
