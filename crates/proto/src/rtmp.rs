@@ -13,6 +13,8 @@ mod handshake;
 mod link;
 pub mod message;
 mod session;
+#[cfg(test)]
+mod transcript;
 
 pub use address::{Params, Secret};
 pub use error::{Cause, Error};

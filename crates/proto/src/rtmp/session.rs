@@ -28,7 +28,7 @@ use weir_media::StreamName;
 pub use event::{Event, PlayRequest, PublishRequest, Refusal};
 
 use super::{
-    Cause, Error,
+    Error,
     address::Application,
     chunk::{self, CHUNK_SIZE_OUT, CSID_DATA},
     command,

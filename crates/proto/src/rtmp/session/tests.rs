@@ -1,24 +1,22 @@
 //! Conversations with a [`Session`], byte for byte as clients hold them.
 
-use bytes::BytesMut;
 use proptest::prelude::*;
 use weir_media::container::amf0::{self, Value};
 
 use super::*;
 use crate::rtmp::{
-    chunk::{CSID_COMMAND, CSID_CONTROL},
+    Cause,
+    chunk::CSID_COMMAND,
     message::*,
+    transcript::{Transcript, amf, handshake, line, message},
 };
 
 mod hostile;
 
-const HANDSHAKE_OUT_LEN: usize = 1 + 2 * 1536;
-
 /// A client: speaks, grants its own requests, and reads the answers.
 struct Client {
     session: Session,
-    reader: chunk::Reader,
-    handshake_left: usize,
+    heard: Transcript,
     grants: bool,
     events: Vec<Event>,
 }
@@ -27,8 +25,7 @@ impl Client {
     fn new(config: Config) -> Self {
         Self {
             session: Session::new(Arc::new(config), 7, 0),
-            reader: chunk::Reader::new(chunk::Limits::default()),
-            handshake_left: HANDSHAKE_OUT_LEN,
+            heard: Transcript::default(),
             grants: true,
             events: Vec::new(),
         }
@@ -84,26 +81,10 @@ impl Client {
         Ok(())
     }
 
-    fn messages(&mut self) -> Vec<Message> {
-        let mut messages = Vec::new();
-        while let Some(mut out) = self.session.poll_output() {
-            let skipped = self.handshake_left.min(out.len());
-            self.handshake_left -= skipped;
-            let _ = out.split_to(skipped);
-            while let Some(message) = self.reader.read(&mut out).unwrap() {
-                if message.type_id == TYPE_SET_CHUNK_SIZE {
-                    let size = u32::from_be_bytes(*message.payload.first_chunk().unwrap());
-                    self.reader.set_chunk_size(size).unwrap();
-                }
-                messages.push(message);
-            }
-        }
-        messages
-    }
-
     /// What the server said, one line a message: commands as `stream name transaction code`, others as type and bytes.
     fn answers(&mut self) -> Vec<String> {
-        self.messages().iter().map(line).collect()
+        let out = self.session.poll_output().unwrap_or_default();
+        self.heard.lines(out)
     }
 
     fn event_names(&mut self) -> Vec<String> {
@@ -135,76 +116,6 @@ impl Client {
             .map(name)
             .collect()
     }
-}
-
-fn line(message: &Message) -> String {
-    let Message {
-        type_id,
-        stream_id,
-        payload,
-        ..
-    } = message;
-    if *type_id != TYPE_COMMAND && *type_id != TYPE_DATA {
-        let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
-        return format!("type {type_id} {hex}");
-    }
-    let values = amf0::decode_all(payload).unwrap();
-    let name = values[0].as_str().unwrap();
-    if *type_id == TYPE_DATA {
-        return format!("{stream_id} {name}");
-    }
-    let transaction = values[1].as_number().unwrap();
-    let last = values.last().unwrap();
-    let outcome = match last.get("code") {
-        Some(code) => {
-            assert!(
-                !last
-                    .get("description")
-                    .unwrap()
-                    .as_str()
-                    .unwrap()
-                    .is_empty()
-            );
-            code.as_str().unwrap().to_owned()
-        }
-        None => last.as_number().map(|n| n.to_string()).unwrap_or_default(),
-    };
-    format!("{stream_id} {name} {transaction} {outcome}")
-        .trim_end()
-        .to_owned()
-}
-
-fn handshake() -> Vec<u8> {
-    let mut bytes = vec![3];
-    bytes.extend((0..1536u32 * 2).map(|at| at.to_le_bytes()[0]));
-    bytes
-}
-
-fn message(type_id: u8, stream_id: u32, timestamp_ms: u32, body: &[u8]) -> Vec<u8> {
-    let csid = if type_id < 8 {
-        CSID_CONTROL
-    } else {
-        CSID_COMMAND
-    };
-    let mut out = BytesMut::new();
-    chunk::write_message(
-        &mut out,
-        csid,
-        timestamp_ms,
-        type_id,
-        stream_id,
-        &[body],
-        128,
-    );
-    out.to_vec()
-}
-
-fn amf(values: &[Value]) -> Vec<u8> {
-    let mut out = Vec::new();
-    values
-        .iter()
-        .for_each(|value| amf0::encode(value, &mut out));
-    out
 }
 
 fn connect(app: &str) -> Vec<u8> {
@@ -239,7 +150,8 @@ fn connect_is_answered_as_clients_expect() {
     client
         .send(&[handshake(), connect("live")].concat())
         .unwrap();
-    let messages = client.messages();
+    let out = client.session.poll_output().unwrap();
+    let messages = client.heard.messages(out);
     let lines: Vec<_> = messages.iter().map(line).collect();
     assert_eq!(
         lines,
