@@ -1,6 +1,6 @@
 //! Protocol machines without I/O: bytes in, events and bytes out, time passed in.
 //!
-//! Owns: the RTMP server session ([`rtmp`]).
+//! Owns: both ends of RTMP ([`rtmp`]).
 //! Does not own: sockets, clocks, tasks, logging, the decision who may publish or play. Nothing here may come to
 //! depend on tokio.
 

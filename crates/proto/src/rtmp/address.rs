@@ -13,7 +13,7 @@ use std::fmt;
 use weir_media::{NameError, StreamName};
 
 /// Longest `app`, `tcUrl` or stream name in bytes, query included: the limit of an HTTP request line.
-const ADDRESS_LEN_MAX: usize = 4096;
+pub(super) const ADDRESS_LEN_MAX: usize = 4096;
 /// Query parameters that are kept; no client needs more, and each costs memory.
 const PARAMS_MAX: usize = 32;
 
@@ -22,6 +22,10 @@ const PARAMS_MAX: usize = 32;
 pub struct Secret(String);
 
 impl Secret {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text itself.
     #[must_use]
     pub fn expose(&self) -> &str {

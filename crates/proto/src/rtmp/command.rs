@@ -1,4 +1,4 @@
-//! Commands: the calls of a client and the answers to them.
+//! Commands: the calls of either end and the answers to them, and data messages, which are alike.
 //!
 //! Owns: the shape of command messages (name, transaction, object, arguments). Does not own: what a call does.
 //! Specification: RTMP 7.2.
@@ -10,7 +10,10 @@ const FMS_VERSION: &str = "FMS/3,0,1,123";
 /// Capabilities as Flash Media Server announces them.
 const CAPABILITIES: f64 = 31.0;
 
-/// A call of the client.
+/// Tells a server to keep what follows for players that join.
+const SET_DATA_FRAME: &str = "@setDataFrame";
+
+/// A call of the peer, or an answer to one.
 #[derive(Debug, PartialEq)]
 pub(super) struct Command {
     pub(super) name: String,
@@ -64,6 +67,31 @@ impl Command {
             .and_then(Value::as_str)
             .unwrap_or_default()
     }
+}
+
+/// The values of a data message, without the `@setDataFrame` that publishers put before them.
+pub(super) fn decode_data(body: &[u8]) -> Result<Vec<Value>, amf0::Error> {
+    let mut values = amf0::decode_all(body)?;
+    if values.first().and_then(Value::as_str) == Some(SET_DATA_FRAME) {
+        values.remove(0);
+    }
+    Ok(values)
+}
+
+/// What a publisher's metadata begins with.
+pub(super) fn set_data_frame() -> Vec<u8> {
+    encode(&[SET_DATA_FRAME.into()])
+}
+
+/// A call with a command object; see [`call`] for one without.
+pub(super) fn connect(transaction: f64, properties: Value) -> Vec<u8> {
+    encode(&["connect".into(), transaction.into(), properties])
+}
+
+/// A call.
+pub(super) fn call(name: &str, transaction: f64, arguments: &[Value]) -> Vec<u8> {
+    let head = [name.into(), transaction.into(), Value::Null];
+    encode(&[&head, arguments].concat())
 }
 
 /// `_result` of `connect`.

@@ -39,6 +39,9 @@ pub enum Cause {
     /// A client that calls `connect` a second time.
     #[error("connect was called twice")]
     ConnectedTwice,
+    /// A server that answers `createStream` without a message stream of its own.
+    #[error("the answer to createStream holds no message stream id")]
+    StreamId,
     /// Nothing came within the time allowed after a ping.
     #[error("no answer to a ping")]
     PingTimeout,

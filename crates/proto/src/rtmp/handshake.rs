@@ -35,6 +35,15 @@ impl Handshake {
         }
     }
 
+    /// The side that begins: sends C0 and C1 at once. `seed` is as for [`Self::server`].
+    pub(super) fn client(seed: u64, out: &mut BytesMut) -> Self {
+        greet(seed, out);
+        Self {
+            seed: None,
+            state: State::Version,
+        }
+    }
+
     /// Consumes `input`; returns `Ok(true)` once the handshake is complete. Fails with the version of the peer if it
     /// is not RTMP.
     pub(super) fn handle_input(
@@ -124,6 +133,26 @@ mod tests {
             assert_ne!(out[9..17], out[17..25]);
             assert_eq!(out[1 + PACKET_LEN..], c1);
         }
+    }
+
+    #[test]
+    fn clients_begin_and_echo_s1() {
+        let mut to_server = BytesMut::new();
+        let mut client = Handshake::client(1, &mut to_server);
+        assert_eq!(to_server.len(), 1 + PACKET_LEN);
+        let mut server = Handshake::server(2);
+        let mut to_client = BytesMut::new();
+        let mut input = to_server.split().freeze();
+        assert_eq!(server.handle_input(&mut input, &mut to_client), Ok(false));
+        let s1 = to_client[1..=PACKET_LEN].to_vec();
+        for (at, byte) in to_client.iter().enumerate() {
+            let mut input = Bytes::copy_from_slice(&[*byte]);
+            let is_complete = client.handle_input(&mut input, &mut to_server);
+            assert_eq!(is_complete, Ok(at == 2 * PACKET_LEN), "{at}");
+        }
+        assert_eq!(to_server, s1);
+        let mut input = to_server.freeze();
+        assert_eq!(server.handle_input(&mut input, &mut to_client), Ok(true));
     }
 
     #[test]

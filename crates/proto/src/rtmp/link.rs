@@ -54,6 +54,16 @@ impl Link {
         Self::new(Handshake::server(seed), limits, window_out, now_ms)
     }
 
+    /// The end of a client, which begins.
+    pub(super) fn client(seed: u64, limits: chunk::Limits, now_ms: u64) -> Self {
+        let mut output = BytesMut::new();
+        let handshake = Handshake::client(seed, &mut output);
+        Self {
+            output,
+            ..Self::new(handshake, limits, WINDOW_ACK_SIZE, now_ms)
+        }
+    }
+
     fn new(handshake: Handshake, limits: chunk::Limits, window_out: u32, now_ms: u64) -> Self {
         Self {
             handshake: Some(handshake),
@@ -122,6 +132,11 @@ impl Link {
     pub(super) fn next_timeout_ms(&self) -> u64 {
         self.pong_deadline_ms
             .map_or(self.next_ping_ms, |pong| pong.min(self.next_ping_ms))
+    }
+
+    /// Whether messages may be sent.
+    pub(super) fn is_handshake_complete(&self) -> bool {
+        self.handshake.is_none()
     }
 
     /// Notes that `connect` succeeded.
@@ -202,14 +217,26 @@ impl Link {
 
     /// Sends a message at time 0.
     pub(super) fn send(&mut self, csid: u32, type_id: u8, stream_id: u32, body: &[u8]) {
+        self.send_at(0, csid, type_id, stream_id, &[body]);
+    }
+
+    /// Sends a message whose body is the parts of `body` in turn.
+    pub(super) fn send_at(
+        &mut self,
+        timestamp_ms: u32,
+        csid: u32,
+        type_id: u8,
+        stream_id: u32,
+        body: &[&[u8]],
+    ) {
         let chunk_size = self.chunk_size_out;
         chunk::write_message(
             &mut self.output,
             csid,
-            0,
+            timestamp_ms,
             type_id,
             stream_id,
-            &[body],
+            body,
             chunk_size,
         );
     }

@@ -34,6 +34,7 @@ pub const TYPE_AGGREGATE: u8 = 22;
 
 const EVENT_STREAM_BEGIN: u16 = 0;
 const EVENT_STREAM_EOF: u16 = 1;
+const EVENT_SET_BUFFER_LENGTH: u16 = 3;
 const EVENT_PING_REQUEST: u16 = 6;
 const EVENT_PING_RESPONSE: u16 = 7;
 
@@ -50,7 +51,12 @@ pub struct Message {
     pub payload: Bytes,
 }
 
-/// The user control events that this server sends or answers.
+/// The AMF0 in the body of an AMF3 message, which begins with a format selector.
+pub(super) fn without_format(body: &[u8]) -> &[u8] {
+    body.get(1..).unwrap_or_default()
+}
+
+/// The user control events with one value that are sent or heeded here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UserControl {
     StreamBegin(u32),
@@ -84,6 +90,16 @@ impl UserControl {
         let ([k0, k1], [v0, v1, v2, v3]) = (kind.to_be_bytes(), value.to_be_bytes());
         [k0, k1, v0, v1, v2, v3]
     }
+}
+
+/// The body of Set Buffer Length: how much a player means to hold. Servers may send that much at once.
+pub(super) fn set_buffer_length(stream_id: u32, buffer_ms: u32) -> [u8; 10] {
+    let ([k0, k1], [s0, s1, s2, s3], [b0, b1, b2, b3]) = (
+        EVENT_SET_BUFFER_LENGTH.to_be_bytes(),
+        stream_id.to_be_bytes(),
+        buffer_ms.to_be_bytes(),
+    );
+    [k0, k1, s0, s1, s2, s3, b0, b1, b2, b3]
 }
 
 /// The messages inside an aggregate, taken out one at a time.
@@ -155,7 +171,9 @@ mod tests {
         ] {
             assert_eq!(UserControl::decode(&event.encode()), Some(event));
         }
-        assert_eq!(UserControl::decode(&[0, 3, 0, 0, 0, 1, 0, 0, 0, 100]), None);
+        let buffer = set_buffer_length(1, 100);
+        assert_eq!(buffer, [0, 3, 0, 0, 0, 1, 0, 0, 0, 100]);
+        assert_eq!(UserControl::decode(&buffer), None);
         for len in 0..6 {
             assert_eq!(UserControl::decode(&PingRequest(1).encode()[..len]), None);
         }

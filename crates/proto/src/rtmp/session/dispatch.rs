@@ -11,7 +11,7 @@ use crate::rtmp::{
     chunk::{CSID_CONTROL, PLAY_STREAM_ID},
     command::{self, Command},
     message::{
-        Message, TYPE_AUDIO, TYPE_COMMAND, TYPE_COMMAND_AMF3, TYPE_DATA, TYPE_DATA_AMF3,
+        self, Message, TYPE_AUDIO, TYPE_COMMAND, TYPE_COMMAND_AMF3, TYPE_DATA, TYPE_DATA_AMF3,
         TYPE_SET_PEER_BANDWIDTH, TYPE_VIDEO,
     },
 };
@@ -28,10 +28,12 @@ impl Session {
             TYPE_AUDIO => return Ok(self.handle_media(message, Kind::Audio)),
             TYPE_VIDEO => return Ok(self.handle_media(message, Kind::Video)),
             TYPE_DATA => return Ok(self.handle_data(message.stream_id, body)),
-            TYPE_DATA_AMF3 => return Ok(self.handle_data(message.stream_id, without_first(body))),
+            TYPE_DATA_AMF3 => {
+                return Ok(self.handle_data(message.stream_id, message::without_format(body)));
+            }
             TYPE_COMMAND => return self.handle_command(message.stream_id, body),
             TYPE_COMMAND_AMF3 => {
-                return self.handle_command(message.stream_id, without_first(body));
+                return self.handle_command(message.stream_id, message::without_format(body));
             }
             // Acknowledgements, user control, shared objects, and what nobody has defined.
             _ => {}
@@ -59,13 +61,8 @@ impl Session {
         if !self.is_publishing(stream_id) {
             return None;
         }
-        match amf0::decode_all(body) {
-            Ok(mut values) => {
-                if values.first().and_then(amf0::Value::as_str) == Some("@setDataFrame") {
-                    values.remove(0);
-                }
-                Some(Event::Metadata { stream_id, values })
-            }
+        match command::decode_data(body) {
+            Ok(values) => Some(Event::Metadata { stream_id, values }),
             Err(error) => Some(Event::BadMetadata { stream_id, error }),
         }
     }
@@ -301,9 +298,4 @@ impl Session {
         self.link
             .send_command(&command::notification(name, "status", code, description));
     }
-}
-
-/// AMF3 messages begin with a format selector and go on in AMF0.
-fn without_first(body: &[u8]) -> &[u8] {
-    body.get(1..).unwrap_or_default()
 }
