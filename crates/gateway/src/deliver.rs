@@ -3,14 +3,16 @@
 //! Owns: what each protocol adds for a single viewer (its head, its session, its end). Does not own: the bytes that
 //! viewers share ([`crate::derive`]) or anything that comes in.
 
+mod flv;
 pub mod hls;
 pub mod http_flv;
 pub mod rtmp;
+pub mod ws_flv;
 
 use axum::{
     Router,
-    extract::{Path, Query, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    extract::{Path, Query, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -75,15 +77,18 @@ pub fn router(gateway: Gateway, outputs: derive::hls::Outputs, viewers: hls::Vie
     media.merge(hls::router(gateway, outputs, viewers))
 }
 
-/// `/live/{name}.flv` and `/{name}.flv`: what the extension says.
+/// `/live/{name}.flv` and `/{name}.flv`: what the extension says, over HTTP or, when asked for, over a WebSocket.
 async fn live(
     State(gateway): State<Gateway>,
-    method: Method,
     Path(file): Path<String>,
-    Query(options): Query<http_flv::Options>,
+    Query(options): Query<flv::Options>,
+    request: Request,
 ) -> Response {
     match file.strip_suffix(".flv").map(StreamName::parse) {
-        Some(Ok(name)) => http_flv::respond(gateway, method, name, options).await,
+        Some(Ok(name)) if ws_flv::is_wanted(request.headers()) => {
+            ws_flv::respond(gateway, request, name, options).await
+        }
+        Some(Ok(name)) => http_flv::respond(gateway, request.method().clone(), name, options).await,
         _ => refuse(
             StatusCode::NOT_FOUND,
             "there is nothing here; a stream is at /live/{name}.flv or /live/{name}/index.m3u8",

@@ -3,7 +3,7 @@
 //! Owns: the limits of a request's head and the time it may take (FAULTS 1.9, R2), keep-alive, and draining.
 //! Does not own: routes; they come as one [`axum::Router`].
 
-use std::time::Duration;
+use std::{convert::Infallible, pin::pin, time::Duration};
 
 use axum::{
     Router,
@@ -12,12 +12,16 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use hyper::server::conn::http1;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::mpsc};
 
 use crate::{
     Limits,
@@ -43,23 +47,41 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tas
         Err(error) => return tracing::debug!(%error, "cannot set up a connection"),
     };
     let head_timeout: Duration = limits.handshake_timeout.max(limits.keep_alive_timeout);
+    let (open, mut released) = mpsc::channel(1);
+    let held = Held { _open: open };
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(held.clone());
+        routes.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_LEN_MAX)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = tasks.closing().cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let served = async {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            served = connection.as_mut() => served,
+            () = tasks.closing().cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
-    if let Err(error) = served {
+    if let Err(error) = served.await {
         tracing::debug!(%error, "connection ended early");
     }
+    // Ends when an upgraded connection has let go as well.
+    let _ = released.recv().await;
+}
+
+/// Held by whoever uses a connection after an upgrade: the connection counts until it is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    _open: mpsc::Sender<Infallible>,
 }
 
 async fn refuse_long_targets(request: Request, next: Next) -> Response {
