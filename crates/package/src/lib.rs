@@ -1,7 +1,7 @@
 //! Frames to deliverable bytes: where a stream is cut, what the pieces look like, what the playlists say.
 //!
 //! Owns: cut marks ([`cut`]), CMAF objects ([`cmaf`]), the sliding window of them ([`window`]), HLS playlists
-//! ([`hls`]) and FLV tags ([`flv`]). All of it is a pure function of the run, its frames and its cut marks, so that
+//! ([`hls`]), FLV tags ([`flv`]) and MPEG-TS, continuous or in segments ([`ts`]). All of it is a pure function of the run, its frames and its cut marks, so that
 //! any node makes the same bytes (DESIGN 4).
 //! Does not own: sockets, tasks, clocks. It must not come to depend on tokio, nor on how bytes travel.
 
@@ -10,6 +10,7 @@ pub mod cut;
 pub mod flv;
 pub mod hls;
 mod segmenter;
+pub mod ts;
 pub mod window;
 
 pub use cut::Numbers;

@@ -2,7 +2,9 @@
 //!
 //! Owns: ISO/IEC 14496-3 1.6.2.1 with spectral band replication (SBR) and parametric stereo (PS) signalled
 //! either way (1.6.5), and as much of `GASpecificConfig` (4.4.1) as gives the frame length and the channels.
-//! Does not own: decoding, ADTS or LATM framing.
+//! Its submodule frames access units as ADTS. Does not own: decoding, LATM framing.
+
+pub mod adts;
 
 use bytes::Bytes;
 

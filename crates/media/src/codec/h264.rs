@@ -1,9 +1,11 @@
 //! H.264: the decoder configuration record and the NAL units of an access unit.
 //!
 //! Owns: `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 5.3.3.1), splitting length-prefixed access units
-//! (5.3.4.2), NAL unit types (ITU-T H.264 table 7-1), and in its submodule what the sequence parameter set says
-//! about the picture. Does not own: decoding, Annex B start codes, or which container the record came in.
+//! (5.3.4.2), NAL unit types (ITU-T H.264 table 7-1), and in its submodules what the sequence parameter set says
+//! about the picture, and access units as a byte stream. Does not own: decoding, or which container the record came
+//! in.
 
+pub mod annex_b;
 mod sps;
 
 use bytes::{Buf, Bytes};
