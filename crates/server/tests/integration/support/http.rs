@@ -133,7 +133,9 @@ impl Read for Body {
             Framing::Chunked { left: 0, .. } => return self.next_chunk(buffer),
             Framing::Length(left) | Framing::Chunked { left, .. } => left,
         };
-        let wanted = buffer.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(*left).unwrap_or(usize::MAX));
         let len = self.stream.read(&mut buffer[..wanted])?;
         if len == 0 && wanted > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
