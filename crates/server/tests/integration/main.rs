@@ -1,5 +1,7 @@
 //! Tests of the `weir` binary from outside: what an operator, an encoder and a player see.
 
+mod access;
 mod cli;
+mod flv;
 mod matrix;
 mod support;

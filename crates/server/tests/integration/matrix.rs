@@ -86,7 +86,11 @@ fn check(arguments: &str, seconds: u64, push: fn(&Path, &str) -> Process) {
     let mut failures = Vec::new();
     for (player, url) in players {
         let played = ffprobe::packets(&player.output(PATIENCE));
-        failures.extend(playback::problems(&source, &played).into_iter().map(|problem| format!("{url}: {problem}")));
+        failures.extend(
+            playback::problems(&source, &played)
+                .into_iter()
+                .map(|problem| format!("{url}: {problem}")),
+        );
     }
     assert!(failures.is_empty(), "{failures:#?}\n{}", weir.log());
 }

@@ -50,10 +50,12 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
 ) -> io::Result<Response> {
     let mut streaming = open(addr, method, path, headers)?;
-    let mut body = Vec::new();
-    if method != "HEAD" {
-        streaming.body.read_to_end(&mut body)?;
+    if method == "HEAD" {
+        // Its headers describe the body of a GET. Whatever does follow them is in sight here.
+        streaming.body.framing = Framing::UntilClose;
     }
+    let mut body = Vec::new();
+    streaming.body.read_to_end(&mut body)?;
     Ok(Response {
         status: streaming.status,
         headers: streaming.headers,
