@@ -4,4 +4,5 @@ mod access;
 mod cli;
 mod flv;
 mod matrix;
+mod metrics;
 mod support;
