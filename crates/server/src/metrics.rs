@@ -1,7 +1,7 @@
 //! `/metrics`: what the server measures, for Prometheus (CONTRACT 6, CONFORMANCE A7).
 //!
 //! Owns: the route, both text formats, and the count of HTTP requests. Everything else is read when somebody asks:
-//! streams and sessions by [`hub`], the process by [`process`]. Labels are bounded: routes are templates, and a stream
+//! streams and sessions by `metrics::hub`, the process by `metrics::process`. Labels are bounded: routes are templates, and a stream
 //! has a name here only once its publisher was let in.
 
 mod family;
