@@ -1,8 +1,8 @@
 //! `/metrics`: what the server measures, for Prometheus (CONTRACT 6, CONFORMANCE A7).
 //!
 //! Owns: the route, both text formats, and the count of HTTP requests. Everything else is read when somebody asks:
-//! streams and sessions by `metrics::hub`, the process by `metrics::process`. Labels are bounded: routes are templates, and a stream
-//! has a name here only once its publisher was let in.
+//! streams and sessions by `metrics::hub`, the process by `metrics::process`.
+//! Labels are bounded: routes are templates, and a stream has a name here only once its publisher was let in.
 
 mod family;
 mod hub;
