@@ -5,4 +5,5 @@ mod cli;
 mod flv;
 mod matrix;
 mod metrics;
+mod shutdown;
 mod support;
