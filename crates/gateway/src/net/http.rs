@@ -8,16 +8,20 @@ use std::time::Duration;
 use axum::{
     Router,
     extract::Request,
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Limits,
@@ -31,9 +35,11 @@ const HEADERS_MAX: usize = 100;
 /// Longest request target in bytes.
 const URI_LEN_MAX: usize = 4 << 10;
 
-/// Adds what holds for every route: the limit on the request target.
+/// Adds what holds for every route: the limit on the request target, and that bodies are what their type says.
 pub fn with_limits(router: Router) -> Router {
-    router.layer(middleware::from_fn(refuse_long_targets))
+    router
+        .layer(middleware::from_fn(refuse_long_targets))
+        .layer(middleware::map_response(forbid_sniffing))
 }
 
 /// Serves one connection until it ends, idles too long, or the process closes.
@@ -42,13 +48,19 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tas
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "cannot set up a connection"),
     };
-    let head_timeout: Duration = limits.handshake_timeout.max(limits.keep_alive_timeout);
+    let asked = CancellationToken::new();
+    let service = TowerToHyperService::new(router);
+    let first_asked = asked.clone();
+    let service = service_fn(move |request| {
+        first_asked.cancel();
+        service.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
+        .header_read_timeout(limits.keep_alive_timeout)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_LEN_MAX)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(socket), service);
     tokio::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -56,9 +68,20 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tas
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = overdue(&asked, limits.handshake_timeout) => {
+            return tracing::debug!("connection ended: no request in time");
+        }
     };
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// Ends when the first request has not come in time. Between requests hyper's own timer runs, from the end of one to
+/// the end of the next head: it cannot tell a rest from a slow head, and the two cost the same.
+async fn overdue(asked: &CancellationToken, limit: Duration) {
+    if tokio::time::timeout(limit, asked.cancelled()).await.is_ok() {
+        std::future::pending().await
     }
 }
 
@@ -71,4 +94,13 @@ async fn refuse_long_targets(request: Request, next: Next) -> Response {
         return StatusCode::URI_TOO_LONG.into_response();
     }
     next.run(request).await
+}
+
+async fn forbid_sniffing(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
 }
