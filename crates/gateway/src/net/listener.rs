@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,7 +20,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use crate::net::tasks::Tasks;
+use crate::net::{Throttle, tasks::Tasks};
 
 /// Connections the kernel holds for us between two accepts: a thousand viewers may arrive in the same instant.
 const BACKLOG: i32 = 4_096;
@@ -104,6 +104,7 @@ where
     W: Future<Output = ()> + Send + 'static,
 {
     let draining = tasks.draining().clone();
+    let mut failures = Throttle::default();
     loop {
         let next = async {
             // The semaphore is never closed.
@@ -124,8 +125,12 @@ where
                     work.await;
                 });
             }
+            // The peer was gone before it was accepted: its fault alone, and the next one may be there.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(times) = failures.count(Instant::now()) {
+                    tracing::warn!(%error, times, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
