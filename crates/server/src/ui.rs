@@ -64,6 +64,11 @@ fn page(name: &str, content: Option<Cow<'static, [u8]>>) -> Response {
 }
 
 async fn asset(Path(path): Path<String>) -> Response {
+    // Asset names are flat. A debug build reads them from the folder, where a path could lead out of it.
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !path.bytes().all(is_name) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     let name = format!("assets/{path}");
     match content(&name) {
         Some(content) => (
