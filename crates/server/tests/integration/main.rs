@@ -3,7 +3,9 @@
 mod access;
 mod cli;
 mod flv;
+mod hostile;
 mod matrix;
 mod metrics;
 mod shutdown;
+mod slow_viewers;
 mod support;

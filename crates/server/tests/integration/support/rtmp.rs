@@ -14,8 +14,8 @@ use weir_media::container::{
     flv,
 };
 use weir_proto::rtmp::{
-    chunk::{self, CHUNK_SIZE_DEFAULT, CSID_COMMAND, CSID_CONTROL, CSID_VIDEO},
-    message::{Message, TYPE_COMMAND, TYPE_SET_CHUNK_SIZE, TYPE_VIDEO},
+    chunk::{self, CHUNK_SIZE_DEFAULT, CSID_COMMAND, CSID_CONTROL, CSID_DATA, CSID_VIDEO},
+    message::{Message, TYPE_COMMAND, TYPE_DATA, TYPE_SET_CHUNK_SIZE, TYPE_VIDEO},
 };
 
 use super::PATIENCE;
@@ -110,7 +110,8 @@ impl Client {
         self.command(0, "createStream", &[Value::Null])?;
         loop {
             let answer = self.answer()?;
-            if answer[0].as_str() == Some("_result") {
+            let is_ours = answer[1].as_number() == Some(f64::from(self.transactions));
+            if is_ours && answer[0].as_str() == Some("_result") {
                 let id = answer[3].as_number().expect("a message stream id");
                 return Ok(id as u32);
             }
@@ -159,8 +160,16 @@ impl Client {
         Ok(())
     }
 
-    /// The sequence header of the numbered frames.
+    /// What is said of numbered frames before the first: that there is video and nothing else, and its sequence header.
     pub(crate) fn video_config(&mut self, stream_id: u32) -> io::Result<()> {
+        let mut metadata = BytesMut::new();
+        amf0::encode(&"@setDataFrame".into(), &mut metadata);
+        amf0::encode(&"onMetaData".into(), &mut metadata);
+        amf0::encode(
+            &Value::object([("videocodecid", 7.0.into())]),
+            &mut metadata,
+        );
+        self.message(CSID_DATA, 0, TYPE_DATA, stream_id, &metadata)?;
         let record = (0..AVCC.len()).step_by(2);
         let record =
             record.map(|at| u8::from_str_radix(&AVCC[at..at + 2], 16).expect("hexadecimal"));
