@@ -6,7 +6,8 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::net::TcpStream;
 use tracing::Instrument;
-use weir_proto::rtmp::{Config, Event};
+pub use weir_proto::rtmp::Config;
+use weir_proto::rtmp::Event;
 
 use crate::{
     Gateway, deliver, ingest,

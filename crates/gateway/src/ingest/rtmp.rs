@@ -152,7 +152,7 @@ async fn publish(
         &grant.name,
         grant.key,
         PROTOCOL,
-        SessionClock::RTMP,
+        SessionClock::MS_32_BIT,
         Moment::now(),
     ) {
         Ok(publisher) => {

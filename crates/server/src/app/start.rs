@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use weir_gateway::{
     Gateway, Limits,
     deliver::{self, hls::Viewers},
-    derive::{Derived, hls::Outputs},
+    derive::{self, Derived, hls::Outputs},
     ingest::demo::{self, Sample},
     net::{
         http,
@@ -21,7 +21,6 @@ use weir_gateway::{
 };
 use weir_hub::{Hub, Join, LagLimit, Requests, Retention};
 use weir_media::StreamName;
-use weir_proto::rtmp::Config as RtmpConfig;
 
 use crate::{
     auth,
@@ -85,7 +84,7 @@ impl Server {
             config.auth.publish_keys.clone(),
         ));
         tasks.spawn(super::expire(Arc::clone(&gateway.hub), viewers.clone()));
-        let packaging = weir_package::Config {
+        let packaging = derive::hls::Config {
             segment_ms: u32::try_from(config.hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
             part_ms: PART_MS,
             playlist_segments: config.hls.playlist_size,
@@ -194,9 +193,9 @@ fn accept(
     gateway: &Gateway,
     router: &Router,
 ) {
-    let rtmp_config = Arc::new(RtmpConfig {
+    let rtmp_config = Arc::new(rtmp::Config {
         apps: config.rtmp.apps.clone(),
-        ..RtmpConfig::default()
+        ..rtmp::Config::default()
     });
     for (purpose, listener) in listeners {
         if let Ok(addr) = listener.local_addr() {
