@@ -33,8 +33,8 @@ pub struct SessionClock {
 }
 
 impl SessionClock {
-    /// RTMP and FLV: 32-bit milliseconds.
-    pub const RTMP: Self = Self {
+    /// 32-bit milliseconds, as RTMP and FLV count.
+    pub const MS_32_BIT: Self = Self {
         bits: 32,
         hz: 1_000,
     };

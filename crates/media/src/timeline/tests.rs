@@ -44,7 +44,7 @@ impl Run {
         Self {
             timeline: Timeline::new(),
             now_ms: 0,
-            clock: SessionClock::RTMP,
+            clock: SessionClock::MS_32_BIT,
             out: Vec::new(),
         }
     }
@@ -326,13 +326,13 @@ fn f05_silent_publisher_is_ended_and_its_late_frames_are_ignored() {
 
 #[test]
 fn f06_24_bit_border_is_nothing_to_a_32_bit_clock() {
-    check_wrap(SessionClock::RTMP, 0xFF_FFF0);
+    check_wrap(SessionClock::MS_32_BIT, 0xFF_FFF0);
 }
 
 #[test]
 fn f07_31_and_32_bit_clocks_wrap() {
-    check_wrap(SessionClock::RTMP, 0x7FFF_FF00);
-    check_wrap(SessionClock::RTMP, 0xFFFF_FF00);
+    check_wrap(SessionClock::MS_32_BIT, 0x7FFF_FF00);
+    check_wrap(SessionClock::MS_32_BIT, 0xFFFF_FF00);
     check_wrap(
         SessionClock {
             bits: 31,
@@ -581,6 +581,35 @@ fn f13_late_second_track_is_one_new_epoch() {
             .find(|(epoch, _)| epoch.index == 1)
             .expect("a frame");
         assert!(start.sync);
+    }
+}
+
+#[test]
+fn f13_track_that_joins_never_turns_time_back() {
+    // After a jump of the first track, it follows the new clock.
+    let mut run = Run::with_both();
+    run.stream(&[Kind::Audio], 0, 10_000);
+    run.stream(&[Kind::Audio], 9_000, 1_000);
+    run.stream_both(10_000, 1_000);
+    run.check(3);
+    assert!(
+        (11_000..=11_060).contains(&run.first_ms(2)),
+        "{}",
+        run.first_ms(2)
+    );
+    assert_in_sync(&run, 0);
+    // A clock of its own, behind or ahead, is taken to show the time of arrival.
+    for skew_ms in [-2_000, -36_000_000, 5_000, 36_000_000] {
+        let mut run = Run::with_both();
+        run.stream(&[Kind::Audio], 40_000_000, 10_000);
+        for at_ms in (10_000..12_000).step_by(20) {
+            run.now_ms = at_ms;
+            run.audio(40_000_000 + at_ms);
+            run.video(40_000_000 + at_ms + skew_ms, at_ms % 1_000 == 0);
+        }
+        run.check(2);
+        assert!((9_990..=10_050).contains(&run.first_ms(1)), "{skew_ms}: {}", run.first_ms(1));
+        assert_in_sync(&run, skew_ms);
     }
 }
 
