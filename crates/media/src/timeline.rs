@@ -319,24 +319,32 @@ impl Timeline {
         {
             return;
         }
-        let other_offset_us = match frame.kind {
-            Kind::Video => self.audio.offset_us(),
-            Kind::Audio => self.video.offset_us(),
-        };
+        let other_offset_us = self.clock_mut(other_than(frame.kind)).offset_us();
         let end_us = self.end_us();
         let own = self.clock_mut(frame.kind);
-        if !own.jumped(frame.raw, clock.hz, end_us) {
+        if !own.jumped(frame.raw, clock.hz, end_us, now.us()) {
             return;
         }
         let previous_us = own.offset_us();
         own.set_offset_us(other_offset_us);
-        if previous_us != other_offset_us && !own.jumped(frame.raw, clock.hz, end_us) {
+        if previous_us != other_offset_us && !own.jumped(frame.raw, clock.hz, end_us, now.us()) {
             return;
         }
         // Nothing of a track that joins is out yet, so its clock can be set without a discontinuity.
         let joins = !own.comparable();
-        let next_us = if joins { end_us } else { own.end_us() };
+        let was_silent = own.silent_us(end_us) > JOIN_SKEW_MS_MAX * 1_000;
+        let next_us = if joins || was_silent {
+            end_us
+        } else {
+            own.end_us()
+        };
         own.continue_at(next_us, frame.raw, clock.hz);
+        let offset_us = own.offset_us();
+        let other = self.clock_mut(other_than(frame.kind));
+        if !other.comparable() {
+            // It has not begun on the clock that was replaced, so it begins on this one.
+            other.set_offset_us(offset_us);
+        }
         self.stats.jumps += 1;
         if !joins {
             self.request_change(now, true);
@@ -381,19 +389,48 @@ impl Timeline {
         }
         self.change = None;
         let mut anchor = epoch.anchor;
+        if epoch.first(frame.kind).is_none() {
+            self.align_joining(now, frame, clock);
+        }
+        let at_us = self.clock_mut(frame.kind).at_us(frame.raw, clock.hz);
         if change.clock_jumped {
-            let at_us = self.clock_mut(frame.kind).at_us(frame.raw, clock.hz);
-            let gap_us = whole_ms(now.us().saturating_sub(at_us));
-            self.video.shift(gap_us);
-            self.audio.shift(gap_us);
+            let end_us = self.end_us();
+            // The other track may have gone on, past what this one jumped over. Then only the rest is a gap.
+            let behind = end_us.saturating_sub(at_us) > JUMP_BACKWARD_MS_MAX * 1_000;
+            let begins_us = if behind {
+                self.next_dts_us(now)
+            } else {
+                now.us()
+            };
+            let shift_us = whole_ms(begins_us.saturating_sub(at_us));
+            let gap_us = if behind {
+                whole_ms(now.us().saturating_sub(end_us))
+            } else {
+                shift_us
+            };
+            self.clock_mut(frame.kind).shift(shift_us);
+            self.clock_mut(other_than(frame.kind)).shift(gap_us);
             self.gap_us += gap_us;
             anchor = Anchor {
-                media_us: at_us + gap_us,
+                media_us: at_us + shift_us,
                 wall: now.wall,
             };
             self.anchored_at = now.run;
         }
         self.open_epoch(anchor, &kinds);
+    }
+
+    /// A track that begins an epoch must not turn the time of the stream back, nor leave a hole. If its clock is that far
+    /// off, it belongs where it arrives.
+    fn align_joining(&mut self, now: Now, frame: &RawFrame, clock: SessionClock) {
+        let (end_us, next_us) = (self.end_us(), self.next_dts_us(now));
+        let own = self.clock_mut(frame.kind);
+        let at_us = own.at_us(frame.raw, clock.hz);
+        let behind = end_us.saturating_sub(at_us) > JUMP_BACKWARD_MS_MAX * 1_000;
+        if behind || at_us.saturating_sub(next_us) > JOIN_SKEW_MS_MAX * 1_000 {
+            own.continue_at(end_us, frame.raw, clock.hz);
+            self.stats.jumps += 1;
+        }
     }
 
     fn open_epoch(&mut self, anchor: Anchor, kinds: &[Kind]) {
@@ -461,6 +498,13 @@ struct RawFrame {
 /// A gap in whole milliseconds, rounded down: what formats that collapse gaps subtract must be exact.
 fn whole_ms(gap_us: i64) -> i64 {
     gap_us.max(0) / 1_000 * 1_000
+}
+
+fn other_than(kind: Kind) -> Kind {
+    match kind {
+        Kind::Video => Kind::Audio,
+        Kind::Audio => Kind::Video,
+    }
 }
 
 fn id_of(kind: Kind) -> TrackId {

@@ -92,18 +92,31 @@ impl TrackClock {
         end_us.max(self.earliest_us)
     }
 
+    /// How far the rest of the stream has gone on without this track.
+    pub(super) fn silent_us(&self, stream_end_us: i64) -> i64 {
+        stream_end_us.saturating_sub(self.end_us())
+    }
+
     /// Whether `raw` lies too far from what was put out last to be of the same clock. Forward is measured from the end
     /// of the whole stream (`stream_end_us`), so that a track which was silent may return. A track that only joins is
     /// measured against the stream alone.
-    pub(super) fn jumped(&self, raw: i64, hz: u32, stream_end_us: i64) -> bool {
+    pub(super) fn jumped(&self, raw: i64, hz: u32, stream_end_us: i64, now_us: i64) -> bool {
         let at_us = self.at_us(raw, hz);
         let ahead_us = at_us.saturating_sub(stream_end_us);
         match self.last_dts.filter(|_| self.comparable) {
             Some(last) => {
-                let behind_us = rescale(last, self.timescale, US).saturating_sub(at_us);
+                // A track that was silent cannot tell by its own last frame.
+                let was_silent = self.silent_us(stream_end_us) > JOIN_SKEW_MS_MAX * 1_000;
+                let last_us = rescale(last, self.timescale, US);
+                let last_us = if was_silent { stream_end_us } else { last_us };
+                let behind_us = last_us.saturating_sub(at_us);
                 ahead_us > JUMP_FORWARD_MS_MAX * 1_000 || behind_us > JUMP_BACKWARD_MS_MAX * 1_000
             }
-            None => ahead_us.saturating_abs() > JOIN_SKEW_MS_MAX * 1_000,
+            // The whole source may have paused.
+            None => {
+                let late_us = at_us.saturating_sub(stream_end_us.max(now_us));
+                late_us.max(ahead_us.saturating_neg()) > JOIN_SKEW_MS_MAX * 1_000
+            }
         }
     }
 

@@ -608,7 +608,11 @@ fn f13_track_that_joins_never_turns_time_back() {
             run.video(40_000_000 + at_ms + skew_ms, at_ms % 1_000 == 0);
         }
         run.check(2);
-        assert!((9_990..=10_050).contains(&run.first_ms(1)), "{skew_ms}: {}", run.first_ms(1));
+        assert!(
+            (9_990..=10_050).contains(&run.first_ms(1)),
+            "{skew_ms}: {}",
+            run.first_ms(1)
+        );
         assert_in_sync(&run, skew_ms);
     }
 }

@@ -61,7 +61,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 proptest! {
     #[test]
-    fn time_can_be_trusted_whatever_publishers_do(operations in prop::collection::vec(operation(), 0..400)) {
+    fn time_can_be_trusted_whatever_publishers_do(operations in prop::collection::vec(operation(), 0..200)) {
         let configs = [
             video_config(VIDEO_360), video_config(VIDEO_1080),
             audio_config(STEREO_48000), audio_config(MONO_48000), audio_config(STEREO_44100),
