@@ -39,7 +39,8 @@ impl Body {
         let (kind, header_len) = match &track.codec {
             Codec::H264(_) => {
                 let composition_ms = to_ms(frame.pts, track) - to_ms(frame.dts, track);
-                header = flv::video_frame_header(frame.sync, i32::try_from(composition_ms).unwrap_or(0));
+                header =
+                    flv::video_frame_header(frame.sync, i32::try_from(composition_ms).unwrap_or(0));
                 (TagKind::Video, header.len())
             }
             Codec::Aac(_) => {
@@ -48,13 +49,21 @@ impl Body {
                 (TagKind::Audio, 2)
             }
         };
-        Self { kind, header, header_len, payload: frame.payload.clone() }
+        Self {
+            kind,
+            header,
+            header_len,
+            payload: frame.payload.clone(),
+        }
     }
 
     /// The pieces, in order.
     #[must_use]
     pub fn pieces(&self) -> [&[u8]; 2] {
-        [self.header.get(..self.header_len).unwrap_or_default(), &self.payload]
+        [
+            self.header.get(..self.header_len).unwrap_or_default(),
+            &self.payload,
+        ]
     }
 }
 
@@ -74,7 +83,12 @@ pub fn timestamp(ms: i64) -> u32 {
 /// Appends the tag of a frame.
 pub fn put_frame(out: &mut BytesMut, epoch: &Epoch, track: &Track, frame: &Frame) {
     let body = Body::of(track, frame);
-    flv::put_tag(out, body.kind, timestamp(collapsed_ms(epoch, track, frame)), &body.pieces());
+    flv::put_tag(
+        out,
+        body.kind,
+        timestamp(collapsed_ms(epoch, track, frame)),
+        &body.pieces(),
+    );
 }
 
 /// What a viewer needs before the first frame of an epoch, as bodies in order: metadata, only when the viewer joins
@@ -123,11 +137,19 @@ pub fn head_tags(epoch: &Epoch, at_ms: i64, joins: bool, with_anchor: bool) -> B
 
 /// The script body `onAnchor`: which wall time a timestamp had.
 fn anchor(epoch: &Epoch, at_ms: i64) -> Bytes {
-    let wall_ms = epoch.anchor.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let wall_ms = epoch
+        .anchor
+        .wall
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
     let anchored_ms = (epoch.anchor.media_us - epoch.gap_us) / 1_000;
     let wall_ms = i64::try_from(wall_ms).unwrap_or(0) + at_ms - anchored_ms;
     let values = vec![
-        ("timestamp_ms".to_owned(), Value::Number(f64::from(timestamp(at_ms)))),
+        (
+            "timestamp_ms".to_owned(),
+            Value::Number(f64::from(timestamp(at_ms))),
+        ),
         ("wall_ms".to_owned(), Value::Number(wall_ms as f64)),
     ];
     let mut body = BytesMut::new();
