@@ -436,7 +436,7 @@ mod tests {
                     &name(&format!("s{at}")),
                     KEY,
                     "rtmp",
-                    SessionClock::RTMP,
+                    SessionClock::MS_32_BIT,
                     start(),
                 )
             })
@@ -444,7 +444,7 @@ mod tests {
             .expect("within the limit");
         let refused = publish(&hub, KEY, start()).map(drop);
         assert_eq!(refused, Err(PublishError::StreamLimit(STREAMS_MAX)));
-        let taken_over = hub.publish(&name("s0"), KEY, "rtmp", SessionClock::RTMP, start());
+        let taken_over = hub.publish(&name("s0"), KEY, "rtmp", SessionClock::MS_32_BIT, start());
         assert!(taken_over.is_ok(), "no new stream is needed");
         let names: Vec<String> = hub
             .streams()
@@ -525,7 +525,7 @@ mod tests {
         assert_eq!(RunId::starting(UNIX_EPOCH - GRACE, None), RunId(0));
         assert_eq!(RunId(1_999).first_segment(), 1);
         assert_eq!(RunId(1_999).first_discontinuity(), 0);
-        assert_eq!(RunId(1_767_225_600_000 + 179_999).first_discontinuity(), 2);
+        assert_eq!(RunId(1_793_491_200_000 + 29_999).first_discontinuity(), 2);
         assert_eq!(RunId(255).to_string(), "ff");
     }
 
@@ -558,7 +558,7 @@ mod tests {
     }
 
     fn publish(hub: &Hub, key: Option<KeyId>, now: Moment) -> Result<Publisher, PublishError> {
-        hub.publish(&name("demo"), key, "rtmp", SessionClock::RTMP, now)
+        hub.publish(&name("demo"), key, "rtmp", SessionClock::MS_32_BIT, now)
     }
 
     /// Sends AAC frames of four bytes, 20 ms each; the configuration before the first.

@@ -25,8 +25,10 @@ pub(crate) const TAKEOVERS_MAX: usize = 5;
 /// See [`TAKEOVERS_MAX`].
 const TAKEOVER_WINDOW: Duration = Duration::from_secs(60);
 
-/// 2026-01-01T00:00:00Z in unix seconds, where discontinuity sequence numbers count from.
-const DISCONTINUITY_ORIGIN_S: u64 = 1_767_225_600;
+/// 2026-11-01T00:00:00Z in unix seconds, where discontinuity sequence numbers count from.
+const DISCONTINUITY_ORIGIN_S: u64 = 1_793_491_200;
+/// The step in which they follow the clock: a run may have one discontinuity in each without running ahead of it.
+const DISCONTINUITY_STEP_S: u64 = 10;
 
 /// A point in time on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -81,12 +83,12 @@ impl RunId {
         self.0 / 1_000
     }
 
-    /// The start in minutes since 2026: the first discontinuity sequence number. It goes up like
-    /// [`Self::first_segment`], but stays small: hls.js keeps an array that is indexed by it, and a browser tab hangs
-    /// for most of a minute over one of unix seconds.
+    /// The start in steps of 10 s since November 2026: the first discontinuity sequence number. It goes up like
+    /// [`Self::first_segment`], but stays small: with each playlist hls.js walks an array up to this index, which takes
+    /// most of a minute for one of unix seconds.
     #[must_use]
     pub fn first_discontinuity(self) -> u64 {
-        (self.0 / 1_000).saturating_sub(DISCONTINUITY_ORIGIN_S) / 60
+        (self.0 / 1_000).saturating_sub(DISCONTINUITY_ORIGIN_S) / DISCONTINUITY_STEP_S
     }
 }
 

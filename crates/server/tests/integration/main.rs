@@ -1,8 +1,11 @@
 //! Tests of the `weir` binary from outside: what an operator, an encoder and a player see.
 
 mod access;
+mod browser;
 mod cli;
+mod continuity;
 mod flv;
+mod hls;
 mod hostile;
 mod matrix;
 mod metrics;

@@ -5,7 +5,10 @@
 
 pub(crate) mod ffmpeg;
 pub(crate) mod ffprobe;
+pub(crate) mod flv;
+pub(crate) mod hls;
 pub(crate) mod http;
+pub(crate) mod player;
 pub(crate) mod process;
 pub(crate) mod rtmp;
 
@@ -193,6 +196,12 @@ impl Weir {
     /// Sends SIGTERM, without waiting.
     pub(crate) fn terminate(&self) {
         self.process.signal("TERM");
+    }
+
+    /// Ends it as a power cut would (SIGKILL).
+    pub(crate) fn kill(&self) {
+        self.process.signal("KILL");
+        self.process.wait(PATIENCE);
     }
 
     /// Waits for the exit.

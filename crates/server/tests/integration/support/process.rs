@@ -27,10 +27,19 @@ struct Collected {
 
 impl Process {
     /// Starts a program; `make test` installs those that tests need.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::spawn(command, Stdio::null())
+    }
+
+    /// Starts a program that runs until its standard input ends: with [`Self::end_input`], or with the test.
+    pub(crate) fn start_with_input(command: Command) -> Self {
+        Self::spawn(command, Stdio::piped())
+    }
+
+    fn spawn(mut command: Command, stdin: Stdio) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -62,6 +71,11 @@ impl Process {
 
     pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&lock(&self.stderr.text)).into_owned()
+    }
+
+    /// Ends its standard input.
+    pub(crate) fn end_input(&self) {
+        lock(&self.child).stdin.take();
     }
 
     /// Sends a signal by its short name, such as `TERM`.
