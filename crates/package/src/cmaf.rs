@@ -3,8 +3,10 @@
 //! Owns: sample durations, decode times, composition offsets and the moment a part or segment is complete.
 //! Does not own: where the cuts are ([`crate::cut`]) or the boxes ([`weir_media::container::fmp4`]).
 //!
-//! Composition offsets are signed (C6, brand `cmf2`): decode times are moved so that the first sample of an epoch is
-//! presented at its decode time. A segment's earliest presentation time then equals the time playlists give it.
+//! Samples keep the decode times and composition offsets of the source, so the offsets are hardly ever negative, and
+//! nothing else moves a track: FFmpeg and GStreamer show pictures late where offsets are negative, and GStreamer
+//! ignores edit lists in fragments. Cuts are told in presentation time all the same (C6): within an epoch, decode time
+//! plus the offset of its first sample (the shift) stands for it.
 
 use std::{
     sync::Arc,
@@ -46,7 +48,7 @@ pub struct Packager {
 struct Current {
     init: Arc<Init>,
     anchor: Anchor,
-    /// What is added to dts so that the epoch's first sample is presented when it is decoded; ticks.
+    /// What is added to dts to get the time that cuts are told in: the epoch's first sample is presented there; ticks.
     shift: Option<i64>,
     /// The newest frame: how long it lasts is known when the next comes.
     held: Option<Frame>,
@@ -194,7 +196,8 @@ impl Packager {
         };
         let independent = first.sync;
         self.sequence = self.sequence.wrapping_add(1);
-        let decode_time = u64::try_from(current.part_start).unwrap_or(0);
+        let decode_time = current.part_start - current.shift.unwrap_or(0);
+        let decode_time = u64::try_from(decode_time).unwrap_or(0);
         let chunk = fmp4::fragment(self.sequence, decode_time, &current.samples);
         let bytes = if current.segment.parts.is_empty() {
             with_segment_type(&chunk)
@@ -283,7 +286,7 @@ impl Current {
         self.end = Some(start + duration);
         self.samples.push(Sample {
             duration: u32::try_from(duration).unwrap_or(1),
-            composition: i32::try_from(frame.pts - start).unwrap_or(0),
+            composition: i32::try_from(frame.pts - frame.dts).unwrap_or(0),
             sync: frame.sync,
             payload: frame.payload,
         });
