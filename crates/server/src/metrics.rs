@@ -437,8 +437,14 @@ mod tests {
 
     fn publish<'a>(hub: &Hub, names: impl IntoIterator<Item = &'a str>) -> Vec<Publisher> {
         let publish = |text| {
-            hub.publish(&name(text), None, "rtmp", SessionClock::MS_32_BIT, Moment::now())
-                .expect("there is room")
+            hub.publish(
+                &name(text),
+                None,
+                "rtmp",
+                SessionClock::MS_32_BIT,
+                Moment::now(),
+            )
+            .expect("there is room")
         };
         names.into_iter().map(publish).collect()
     }

@@ -372,7 +372,13 @@ mod tests {
     }
 
     fn publish(hub: &Hub, text: &str) -> weir_hub::Publisher {
-        let published = hub.publish(&name(text), None, "rtmp", SessionClock::MS_32_BIT, Moment::now());
+        let published = hub.publish(
+            &name(text),
+            None,
+            "rtmp",
+            SessionClock::MS_32_BIT,
+            Moment::now(),
+        );
         published.expect("there is room")
     }
 

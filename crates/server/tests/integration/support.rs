@@ -185,7 +185,9 @@ impl Weir {
 
     /// How many descriptors are open.
     pub(crate) fn open_files(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .expect("it runs")
+            .count()
     }
 
     /// The folder it runs in.
