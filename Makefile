@@ -7,7 +7,7 @@ PROFILE := --profile ci
 .DEFAULT_GOAL := help
 # Everything shares one Cargo target directory: two targets at once would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test check ui clean
+.PHONY: help run test check figures ui clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ check: ## Check format, lints, documentation, dependencies, layering and UI type
 	cargo deny --locked check bans licenses sources
 	cargo test --workspace --locked $(PROFILE) --test tidy
 	npm --prefix web run check
+
+figures: ## Measure a release build and print the table of docs/benchmarks.md
+	@scripts/install.sh build test
+	@scripts/build-ui.sh
+	cargo build --release --locked -p weir-server
+	@scripts/measure.py
 
 ui: ## Build the browser pages into web/dist
 	@scripts/install.sh build

@@ -330,7 +330,7 @@ export class Playback {
     this.lastTime = this.video.currentTime;
   }
 
-  /** Where the picture can go on: a little further in the buffered media, or behind the hole. Null if there is none. */
+  /** Where the picture can go on: a little further in the buffered media, behind the hole, or where the player says. */
   private resumePoint(): number | null {
     const { buffered, currentTime } = this.video;
     for (let i = 0; i < buffered.length; i += 1) {
@@ -339,7 +339,7 @@ export class Playback {
       if (start > currentTime) return start + 0.01;
       if (end - currentTime > AHEAD_SECONDS_MIN) return currentTime + NUDGE_SECONDS * (this.nudgesInHalt + 1);
     }
-    return null;
+    return this.attachment?.resumePoint?.() ?? null;
   }
 }
 

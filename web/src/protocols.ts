@@ -20,6 +20,8 @@ export interface AttachmentEvents {
 export interface Attachment {
   /** Null while nothing is known. `serverNowMs` is the server's wall clock. */
   latency(serverNowMs: number): Latency | null;
+  /** Where to go on when nothing is buffered at or behind the picture; null if the player gets there by itself. */
+  resumePoint?(): number | null;
   /** Ends all requests and frees the video element. Called once. */
   detach(): void;
 }

@@ -8,6 +8,9 @@
 //     Prints one line each 250 ms until the standard input ends. `picture` is a hash of the decoded picture: it changes
 //     while the picture moves, and stays while it is frozen.
 //
+//   node test/player.mjs --url URL --look [--screenshot FILE]
+//     Prints one line with what the page says once the server has answered it. For pages without a picture.
+//
 // CHROMIUM names the browser (default /usr/bin/chromium).
 
 import { parseArgs } from "node:util";
@@ -28,10 +31,11 @@ const { values: options } = parseArgs({
     height: { type: "string", default: "800" },
     color: { type: "string", default: "dark" },
     watch: { type: "boolean", default: false },
+    look: { type: "boolean", default: false },
   },
 });
 if (!options.url) {
-  console.error("usage: player.mjs --url URL [--seconds N] [--screenshot FILE] [--watch]");
+  console.error("usage: player.mjs --url URL [--seconds N] [--screenshot FILE] [--watch | --look]");
   process.exit(2);
 }
 
@@ -60,6 +64,7 @@ try {
   await page.goto(options.url);
   await page.waitForFunction(() => window.weir !== undefined);
   if (options.watch) await watch(page);
+  else if (options.look) await look(page, pageErrors);
   else await measure(page, pageErrors);
 } finally {
   await browser.close();
@@ -75,6 +80,14 @@ async function watch(page) {
     console.log(JSON.stringify({ wallMs, currentTime: state.currentTime, picture, ...state }));
     await sleep(SAMPLE_INTERVAL_MS - (Date.now() - startedMs));
   }
+}
+
+/** One line about a page that does not play. */
+async function look(page, pageErrors) {
+  await page.waitForSelector("h1");
+  const text = await page.evaluate(() => document.body.innerText);
+  if (options.screenshot) await page.screenshot({ path: options.screenshot });
+  console.log(JSON.stringify({ text, pageErrors }));
 }
 
 /** One line about some seconds of playing. */
@@ -102,6 +115,8 @@ async function measure(page, pageErrors) {
       framesMoved,
       framesDecoded: last.state.decodedFrames - first.state.decodedFrames,
       pageErrors,
+      // Wider than the viewport: the page scrolls sideways, which no phone should.
+      pageWidth: await page.evaluate(() => document.documentElement.scrollWidth),
       ...last.state,
     }),
   );

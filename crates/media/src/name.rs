@@ -77,8 +77,19 @@ mod tests {
 
     #[test]
     fn accepts_slugs() {
-        for name in ["demo", "room_test123", "A", "0", "a.b-c_d", "a..b", &"x".repeat(128)] {
-            assert_eq!(StreamName::parse(name).map(|n| n.to_string()), Ok(name.to_owned()));
+        for name in [
+            "demo",
+            "room_test123",
+            "A",
+            "0",
+            "a.b-c_d",
+            "a..b",
+            &"x".repeat(128),
+        ] {
+            assert_eq!(
+                StreamName::parse(name).map(|n| n.to_string()),
+                Ok(name.to_owned())
+            );
         }
     }
 
@@ -90,7 +101,19 @@ mod tests {
         for name in ["..", ".hidden", "-rf", "_x", "/abs", "~root"] {
             check(name, NameError::Forbidden(0));
         }
-        for name in ["a/b", "a\\b", "a%2e", "a\0", "a\n", "a b", "a:b", "a?b", "a#b", "a<b", "a\u{2024}"] {
+        for name in [
+            "a/b",
+            "a\\b",
+            "a%2e",
+            "a\0",
+            "a\n",
+            "a b",
+            "a:b",
+            "a?b",
+            "a#b",
+            "a<b",
+            "a\u{2024}",
+        ] {
             check(name, NameError::Forbidden(1));
         }
     }

@@ -9,6 +9,7 @@ mod start;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -34,12 +35,31 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// The runtime or the signal handlers cannot be set up.
 pub fn run(config: Config, mode: Mode) -> anyhow::Result<ExitCode> {
     log::init(&config.log);
+    raise_descriptor_limit(config.server.max_connections);
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.server.workers)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(serve(config, mode))
+}
+
+/// Asks the system for as many descriptors as it grants without more rights: shells start us with 1024, and every
+/// connection is one.
+fn raise_descriptor_limit(max_connections: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit on descriptors stays as it is");
+    }
+    let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if granted < max_connections as u64 {
+        tracing::info!(
+            granted,
+            max_connections,
+            "the system grants fewer descriptors than connections are allowed"
+        );
+    }
 }
 
 async fn serve(config: Config, mode: Mode) -> anyhow::Result<ExitCode> {

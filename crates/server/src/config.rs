@@ -110,7 +110,7 @@ pub struct GopCache {
     pub enabled: bool,
     /// Groups of pictures kept per stream.
     pub max_gops: usize,
-    /// MiB kept of all streams together.
+    /// MiB kept per stream.
     pub max_size_mb: usize,
 }
 
@@ -324,7 +324,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(60),
             write_stall_timeout: Duration::from_secs(15),
-            viewer_lag: Duration::from_secs(10),
+            viewer_lag: Duration::from_secs(8),
             viewer_lag_mb: 8,
         }
     }

@@ -38,6 +38,12 @@ function attachHlsJs(video: HTMLVideoElement, url: string, events: AttachmentEve
       const shownAt = hls.playingDate;
       return shownAt === null ? null : { ms: serverNowMs - shownAt.getTime(), kind: "measured" };
     },
+    // When a playlist goes on without a segment of the last one, as after a restart of the server, hls.js places it
+    // later than everything it has, and waits for ever at the old position.
+    resumePoint() {
+      const playlistStart = hls.latestLevelDetails?.fragmentStart ?? 0;
+      return video.currentTime < playlistStart ? hls.liveSyncPosition : null;
+    },
     detach: () => hls.destroy(),
   };
 }

@@ -29,7 +29,10 @@ export function Welcome({ loading }: { loading: boolean }) {
         <h2>With OBS Studio or another encoder</h2>
         <CopyRow label="Server" text={rtmpServer()} />
         <CopyRow label="Stream key" text={EXAMPLE_STREAM} />
-        <p class="quiet">H.264 video and AAC audio, with a key frame every two seconds.</p>
+        <p class="quiet">
+          H.264 video and AAC audio, with a key frame every two seconds. Where publishing needs a key, it follows the name:{" "}
+          {EXAMPLE_STREAM}?key=…
+        </p>
       </div>
     </section>
   );

@@ -1,7 +1,8 @@
 //! Fragmented MP4 as CMAF: one init segment per track, then fragments.
 //!
 //! Owns: the boxes of ISO/IEC 14496-12 within the constraints of CMAF (ISO/IEC 23000-19): one track per file,
-//! one `traf` per fragment, 64-bit decode times, signed composition offsets and no edit list (brand `cmf2`).
+//! one `traf` per fragment, 64-bit decode times, composition offsets that may be negative (`trun` version 1, brand
+//! `cmf2`) and no edit list.
 //! Does not own: where fragments and segments are cut (crate `package`), or codec bytes ([`crate::codec`]).
 //!
 //! Every default stands in the fragment and not in the init segment, as `cmf2` asks, so that a fragment is

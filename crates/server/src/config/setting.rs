@@ -89,7 +89,7 @@ pub static SETTINGS: &[Setting] = &[
         .env("MAX_GOP_CACHE_SIZE_MB")
         .flag("max-gop-cache-size-mb")
         .range(1..=65_536)
-        .why("MiB kept for joining viewers; beyond, the oldest group goes first."),
+        .why("MiB kept per stream for joining viewers; beyond, the oldest group goes first."),
     row("auth.publish_keys", |c| &mut c.auth.publish_keys)
         .why("Who may publish: { name = \"key\" }, keys of 8 or more characters; without any, nobody may."),
     row("viewers.tracking_enabled", |c| &mut c.viewers.tracking_enabled)

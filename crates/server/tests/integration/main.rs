@@ -1,5 +1,14 @@
 //! Tests of the `weir` binary from outside: what an operator, an encoder and a player see.
 
+mod access;
+mod browser;
 mod cli;
+mod continuity;
+mod flv;
+mod hls;
+mod hostile;
 mod matrix;
+mod metrics;
+mod shutdown;
+mod slow_viewers;
 mod support;

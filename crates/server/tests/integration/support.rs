@@ -5,8 +5,12 @@
 
 pub(crate) mod ffmpeg;
 pub(crate) mod ffprobe;
+pub(crate) mod flv;
+pub(crate) mod hls;
 pub(crate) mod http;
+pub(crate) mod player;
 pub(crate) mod process;
+pub(crate) mod rtmp;
 
 use std::{
     fs,
@@ -31,11 +35,7 @@ pub(crate) fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMu
 }
 
 /// Waits until `look` finds something; panics with `what` when it does not within `timeout`.
-pub(crate) fn wait_for<T>(
-    what: &str,
-    timeout: Duration,
-    mut look: impl FnMut() -> Option<T>,
-) -> T {
+pub(crate) fn wait_for<T>(what: &str, timeout: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + timeout;
     loop {
         if let Some(found) = look() {
@@ -78,7 +78,7 @@ pub(crate) struct Weir {
     process: Process,
     http: SocketAddr,
     rtmp: SocketAddr,
-    _dir: Dir,
+    dir: Dir,
 }
 
 impl Weir {
@@ -109,7 +109,7 @@ impl Weir {
             process,
             http,
             rtmp,
-            _dir: dir,
+            dir,
         };
         wait_until("weir is ready", PATIENCE, || {
             http::try_get(weir.http, "/health/ready").is_ok_and(|response| response.status == 200)
@@ -183,9 +183,27 @@ impl Weir {
             .expect("VmRSS is in KiB")
     }
 
+    /// How many descriptors are open.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .expect("it runs")
+            .count()
+    }
+
+    /// The folder it runs in.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Sends SIGTERM, without waiting.
     pub(crate) fn terminate(&self) {
         self.process.signal("TERM");
+    }
+
+    /// Ends it as a power cut would (SIGKILL).
+    pub(crate) fn kill(&self) {
+        self.process.signal("KILL");
+        self.process.wait(PATIENCE);
     }
 
     /// Waits for the exit.

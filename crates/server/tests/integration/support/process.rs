@@ -27,10 +27,19 @@ struct Collected {
 
 impl Process {
     /// Starts a program; `make test` installs those that tests need.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::spawn(command, Stdio::null())
+    }
+
+    /// Starts a program that runs until its standard input ends: with [`Self::end_input`], or with the test.
+    pub(crate) fn start_with_input(command: Command) -> Self {
+        Self::spawn(command, Stdio::piped())
+    }
+
+    fn spawn(mut command: Command, stdin: Stdio) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -64,11 +73,21 @@ impl Process {
         String::from_utf8_lossy(&lock(&self.stderr.text)).into_owned()
     }
 
+    /// Ends its standard input.
+    pub(crate) fn end_input(&self) {
+        lock(&self.child).stdin.take();
+    }
+
     /// Sends a signal by its short name, such as `TERM`.
     pub(crate) fn signal(&self, signal: &str) {
         let mut child = lock(&self.child);
         let running = child.try_wait().expect("a child can be waited for");
-        assert!(running.is_none(), "{} has ended: {}", self.name, self.stderr());
+        assert!(
+            running.is_none(),
+            "{} has ended: {}",
+            self.name,
+            self.stderr()
+        );
         // Nobody waits for it while it is locked, so the id is still its own.
         let kill = Command::new("kill")
             .args([&format!("-{signal}"), &self.pid.to_string()])
@@ -109,15 +128,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let child = self
-            .child
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Fails when it has ended already.
         let _ = child.kill();
         let _ = child.wait();
         if thread::panicking() {
-            let _ = writeln!(io::stderr(), "--- {} said:\n{}", self.name, self.stderr());
+            let text = format!("--- {} said:\n{}", self.name, self.stderr());
+            let _ = io::stderr().write_all(text.as_bytes());
         }
     }
 }
