@@ -3,10 +3,10 @@
 //! Owns: what each protocol adds for a single viewer (its head, its session, its end). Does not own: the bytes that
 //! viewers share ([`crate::derive`]) or anything that comes in.
 
-mod flv;
 pub mod hls;
-pub mod http_flv;
+pub mod progressive;
 pub mod rtmp;
+mod viewer;
 pub mod ws_flv;
 
 use axum::{
@@ -16,9 +16,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use serde::Deserialize;
 use weir_media::StreamName;
 
 use crate::{Gateway, derive};
+use viewer::Container;
 
 /// What browsers of other origins may do with media: everything (CONFORMANCE H24, V1).
 pub(crate) fn cors() -> HeaderMap {
@@ -77,21 +79,41 @@ pub fn router(gateway: Gateway, outputs: derive::hls::Outputs, viewers: hls::Vie
     media.merge(hls::router(gateway, outputs, viewers))
 }
 
-/// `/live/{name}.flv` and `/{name}.flv`: what the extension says, over HTTP or, when asked for, over a WebSocket.
+/// What a viewer of FLV may ask for.
+#[derive(Debug, Default, Deserialize)]
+struct LiveOptions {
+    /// `?anchor=1`: see [`Container::Flv`].
+    anchor: Option<String>,
+}
+
+/// `/live/{name}.flv`, `/live/{name}.ts` and both without `/live`: what the extension says. FLV goes over a WebSocket
+/// when one is asked for.
 async fn live(
     State(gateway): State<Gateway>,
     Path(file): Path<String>,
-    Query(options): Query<flv::Options>,
+    Query(options): Query<LiveOptions>,
     request: Request,
 ) -> Response {
-    match file.strip_suffix(".flv").map(StreamName::parse) {
-        Some(Ok(name)) if ws_flv::is_wanted(request.headers()) => {
-            ws_flv::respond(gateway, request, name, options).await
-        }
-        Some(Ok(name)) => http_flv::respond(gateway, request.method().clone(), name, options).await,
-        _ => refuse(
-            StatusCode::NOT_FOUND,
-            "there is nothing here; a stream is at /live/{name}.flv or /live/{name}/index.m3u8",
-        ),
+    let flv = Container::Flv {
+        with_anchor: options.anchor.as_deref() == Some("1"),
+    };
+    let (name, container) = match file.rsplit_once('.') {
+        Some((name, "flv")) => (StreamName::parse(name), flv),
+        Some((name, "ts")) => (StreamName::parse(name), Container::Ts),
+        _ => return nothing_here(),
+    };
+    let Ok(name) = name else {
+        return nothing_here();
+    };
+    if container == flv && ws_flv::is_wanted(request.headers()) {
+        return ws_flv::respond(gateway, request, name, container).await;
     }
+    progressive::respond(gateway, request.method().clone(), name, container).await
+}
+
+fn nothing_here() -> Response {
+    refuse(
+        StatusCode::NOT_FOUND,
+        "there is nothing here; a stream is at /live/{name}.flv, /live/{name}.ts or /live/{name}/index.m3u8",
+    )
 }

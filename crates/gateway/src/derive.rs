@@ -12,8 +12,8 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use weir_hub::{Cursor, Feed, Item, Join, LagLimit, MediaItem, Retention, RunId, Stream};
-use weir_media::{Epoch, StreamName, container::flv::TagKind};
-use weir_package::flv;
+use weir_media::{Epoch, StreamName, Track, container::flv::TagKind};
+use weir_package::{flv, ts};
 use weir_proto::rtmp::chunk;
 
 use crate::net::tasks::Tasks;
@@ -35,6 +35,8 @@ pub enum Format {
     Flv,
     /// RTMP messages in chunks of [`chunk::CHUNK_SIZE_OUT`], on message stream [`chunk::PLAY_STREAM_ID`].
     Rtmp,
+    /// MPEG-TS packets.
+    Ts,
 }
 
 /// Everything that became ready in one wake: bytes that every viewer of the format gets.
@@ -96,7 +98,10 @@ impl Derived {
         let source = stream.feed().cursor(join, LagLimit::RING);
         let (derived, run) = (self.clone(), stream.run());
         tasks.spawn(async move {
-            derive(format, source, &feed, || derived.retire(&key, run)).await;
+            derive(Encoder::new(&key), source, &feed, || {
+                derived.retire(&key, run)
+            })
+            .await;
             feed.close();
         });
         cursor
@@ -120,7 +125,7 @@ impl Derived {
 
 /// Fills `out` until the stream ends or `retire` agrees that nobody reads it any more.
 async fn derive(
-    format: Format,
+    mut encoder: Encoder,
     mut source: Cursor<MediaItem>,
     out: &Feed<Shared>,
     retire: impl Fn() -> bool,
@@ -131,7 +136,7 @@ async fn derive(
             more = source.next(&mut items) => if more.is_none() { break },
             () = out.unread() => if retire() { return },
         }
-        out.push(bursts(format, items.drain(..)));
+        out.push(encoder.bursts(items.drain(..)));
     }
     // Nobody joins a feed that has ended.
     while !retire() {
@@ -140,40 +145,63 @@ async fn derive(
     }
 }
 
-/// Joins frames into as few buffers as can be: a new one begins where a viewer may join, and with each epoch.
-fn bursts(format: Format, items: impl Iterator<Item = MediaItem>) -> Vec<Shared> {
-    let mut made: Vec<Shared> = Vec::new();
-    let mut bytes = BytesMut::new();
-    for item in items {
-        let Some(track) = item.track() else { continue };
-        let at_ms = flv::collapsed_ms(&item.epoch, track, &item.frame);
-        let goes_on = made
-            .last()
-            .is_some_and(|last| !item.is_sync() && Epoch::same(&last.epoch, &item.epoch));
-        if !goes_on {
-            if let Some(last) = made.last_mut() {
-                last.bytes = bytes.split().freeze();
-            }
-            let epoch = Arc::clone(&item.epoch);
-            made.push(Shared {
-                bytes: Bytes::new(),
-                at_ms,
-                sync: item.is_sync(),
-                epoch,
-            });
-        }
+/// Turns frames into the bytes of a format.
+enum Encoder {
+    Flv,
+    Rtmp,
+    Ts(Box<ts::Muxer>),
+}
+
+impl Encoder {
+    fn new((name, format): &(StreamName, Format)) -> Self {
         match format {
-            Format::Flv => flv::put_frame(&mut bytes, &item.epoch, track, &item.frame),
-            Format::Rtmp => {
-                let body = flv::Body::of(track, &item.frame);
-                put_message(&mut bytes, body.kind, at_ms, &body.pieces());
-            }
+            Format::Flv => Self::Flv,
+            Format::Rtmp => Self::Rtmp,
+            Format::Ts => Self::Ts(Box::new(ts::Muxer::new(name.as_str()))),
         }
     }
-    if let Some(last) = made.last_mut() {
-        last.bytes = bytes.freeze();
+
+    /// Joins frames into as few buffers as can be: a new one begins where a viewer may join, and with each epoch.
+    fn bursts(&mut self, items: impl Iterator<Item = MediaItem>) -> Vec<Shared> {
+        let mut made: Vec<Shared> = Vec::new();
+        let mut bytes = BytesMut::new();
+        for item in items {
+            let Some(track) = item.track() else { continue };
+            let goes_on = made
+                .last()
+                .is_some_and(|last| !item.is_sync() && Epoch::same(&last.epoch, &item.epoch));
+            if !goes_on {
+                if let Some(last) = made.last_mut() {
+                    last.bytes = bytes.split().freeze();
+                }
+                made.push(Shared {
+                    bytes: Bytes::new(),
+                    at_ms: flv::collapsed_ms(&item.epoch, track, &item.frame),
+                    sync: item.is_sync(),
+                    epoch: Arc::clone(&item.epoch),
+                });
+            }
+            self.put(&mut bytes, &item, track);
+        }
+        if let Some(last) = made.last_mut() {
+            last.bytes = bytes.freeze();
+        }
+        // Sound that waits for more of its kind makes nothing yet.
+        made.retain(|shared| !shared.bytes.is_empty());
+        made
     }
-    made
+
+    fn put(&mut self, out: &mut BytesMut, item: &MediaItem, track: &Track) {
+        match self {
+            Self::Flv => flv::put_frame(out, &item.epoch, track, &item.frame),
+            Self::Rtmp => {
+                let at_ms = flv::collapsed_ms(&item.epoch, track, &item.frame);
+                let body = flv::Body::of(track, &item.frame);
+                put_message(out, body.kind, at_ms, &body.pieces());
+            }
+            Self::Ts(muxer) => muxer.push(&item.epoch, &item.frame, out),
+        }
+    }
 }
 
 /// Appends one message as every RTMP player gets it.

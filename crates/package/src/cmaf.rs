@@ -246,7 +246,7 @@ impl Packager {
             msn: current.segment.msn,
             discontinuity: current.segment.discontinuity,
             after_discontinuity: current.segment.after_discontinuity,
-            init: Arc::clone(&current.init),
+            init: Some(Arc::clone(&current.init)),
             duration_us: end_us - start_us,
             program_date_time: self.wall,
             parts: std::mem::take(&mut current.segment.parts),

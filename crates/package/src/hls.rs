@@ -15,14 +15,21 @@ use crate::window::{Init, Rendition, Segment, Snapshot};
 /// The media type of playlists (RFC 8216, section 4).
 pub const MEDIA_TYPE: &str = "application/vnd.apple.mpegurl";
 
-/// fMP4 in ordinary playlists needs 6 (EXT-X-MAP, H2); EXT-X-GAP needs 8.
+/// fMP4 in ordinary playlists needs 6 (EXT-X-MAP, H2), MPEG-TS 3 (durations with a fraction); EXT-X-GAP needs 8.
 const VERSION: u32 = 6;
+const VERSION_TS: u32 = 3;
 const VERSION_WITH_GAP: u32 = 8;
 
 /// The name of a segment within its rendition. The run is part of it, so it is never used for other bytes.
 #[must_use]
 pub fn segment_name(run: &str, msn: u64) -> String {
     format!("{run}-{msn}.m4s")
+}
+
+/// The name of an MPEG-TS segment beside the playlists of its stream.
+#[must_use]
+pub fn ts_segment_name(run: &str, msn: u64) -> String {
+    format!("{run}-{msn}.ts")
 }
 
 /// The name of an init object within its rendition.
@@ -41,6 +48,13 @@ pub enum ObjectName<'a> {
         /// Media sequence number.
         msn: u64,
     },
+    /// The MPEG-TS segment of a media sequence number.
+    TsSegment {
+        /// The run.
+        run: &'a str,
+        /// Media sequence number.
+        msn: u64,
+    },
     /// The init object of a discontinuity sequence number.
     Init {
         /// The run.
@@ -51,7 +65,7 @@ pub enum ObjectName<'a> {
 }
 
 impl<'a> ObjectName<'a> {
-    /// Reads a name that [`segment_name`] or [`init_name`] made; none for any other text.
+    /// Reads a name that [`segment_name`], [`ts_segment_name`] or [`init_name`] made; none for any other text.
     #[must_use]
     pub fn parse(name: &'a str) -> Option<Self> {
         if let Some(rest) = name.strip_prefix("init-") {
@@ -59,6 +73,13 @@ impl<'a> ObjectName<'a> {
             return Some(Self::Init {
                 run,
                 discontinuity: decimal(discontinuity)?,
+            });
+        }
+        if let Some(rest) = name.strip_suffix(".ts") {
+            let (run, msn) = rest.split_once('-')?;
+            return Some(Self::TsSegment {
+                run,
+                msn: decimal(msn)?,
             });
         }
         let (run, msn) = name.strip_suffix(".m4s")?.split_once('-')?;
@@ -104,15 +125,32 @@ pub fn multivariant(snapshot: &Snapshot, query: &str) -> String {
         );
     }
     if let Some(lead) = video.or(audio) {
-        stream_inf(
-            &mut text,
-            lead,
-            audio.filter(|_| video.is_some()),
-            snapshot.target_s,
-        );
-        let _ = writeln!(text, "{}/index.m3u8{query}", lead.name());
+        let audio = audio.filter(|_| video.is_some());
+        let carried: Vec<&Rendition> = std::iter::once(lead).chain(audio).collect();
+        stream_inf(&mut text, &carried, &carried, snapshot.target_s);
+        let group = if audio.is_some() {
+            ",AUDIO=\"audio\""
+        } else {
+            ""
+        };
+        let _ = writeln!(text, "{group}\n{}/index.m3u8{query}", lead.name());
     }
     text
+}
+
+/// The multivariant playlist of the MPEG-TS rendition, whose media playlist is named `variant`; none while there is no
+/// such rendition.
+#[must_use]
+pub fn ts_multivariant(snapshot: &Snapshot, variant: &str, query: &str) -> Option<String> {
+    let ts = snapshot.ts.as_ref()?;
+    let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:3\n");
+    if independent(ts) {
+        text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
+    }
+    let tracks: Vec<&Rendition> = snapshot.renditions.iter().collect();
+    stream_inf(&mut text, &[ts], &tracks, snapshot.target_s);
+    let _ = writeln!(text, "\n{variant}{query}");
+    Some(text)
 }
 
 /// The media playlist of one rendition.
@@ -120,8 +158,12 @@ pub fn multivariant(snapshot: &Snapshot, query: &str) -> String {
 pub fn media(snapshot: &Snapshot, rendition: &Rendition) -> String {
     let mut text = String::with_capacity(256 + rendition.segments.len() * 128);
     let gaps = rendition.listed().any(|segment| segment.is_gap());
-    let version = if gaps { VERSION_WITH_GAP } else { VERSION };
     let first = rendition.listed().next();
+    let version = match first {
+        _ if gaps => VERSION_WITH_GAP,
+        Some(segment) if segment.init.is_none() => VERSION_TS,
+        _ => VERSION,
+    };
     // The number belongs to what comes before the first DISCONTINUITY tag in the playlist.
     let discontinuity = first.map_or(0, |segment| {
         segment
@@ -143,13 +185,17 @@ pub fn media(snapshot: &Snapshot, rendition: &Rendition) -> String {
         if segment.after_discontinuity {
             text.push_str("#EXT-X-DISCONTINUITY\n");
         }
-        if map != Some(segment.init.discontinuity) {
+        if let Some(init) = segment
+            .init
+            .as_ref()
+            .filter(|init| map != Some(init.discontinuity))
+        {
             let _ = writeln!(
                 text,
                 "#EXT-X-MAP:URI=\"{}\"",
-                init_name(&snapshot.run, &segment.init)
+                init_name(&snapshot.run, init)
             );
-            map = Some(segment.init.discontinuity);
+            map = Some(init.discontinuity);
         }
         listed_segment(&mut text, &snapshot.run, segment);
     }
@@ -172,22 +218,25 @@ fn listed_segment(text: &mut String, run: &str, segment: &Segment) {
         segment.duration_us / 1_000_000,
         segment.duration_us % 1_000_000,
     );
-    let _ = writeln!(
-        text,
-        "#EXTINF:{seconds}.{micros:06},\n{}",
-        segment_name(run, segment.msn)
-    );
+    let name = match segment.init {
+        Some(_) => segment_name(run, segment.msn),
+        None => ts_segment_name(run, segment.msn),
+    };
+    let _ = writeln!(text, "#EXTINF:{seconds}.{micros:06},\n{name}");
 }
 
-fn stream_inf(text: &mut String, lead: &Rendition, audio: Option<&Rendition>, target_s: i64) {
-    let rates: Vec<Rates> = std::iter::once(lead)
-        .chain(audio)
+/// EXT-X-STREAM-INF without its end of line: the rates of what is `sent`, the properties of its `tracks`, of which the
+/// first leads.
+fn stream_inf(text: &mut String, sent: &[&Rendition], tracks: &[&Rendition], target_s: i64) {
+    let rates: Vec<Rates> = sent
+        .iter()
         .map(|rendition| rates(rendition, target_s))
         .collect();
     let peak: u64 = rates.iter().map(|rates| rates.peak_bps).sum();
     let average: u64 = rates.iter().map(|rates| rates.average_bps).sum();
-    let codecs: Vec<String> = std::iter::once(lead)
-        .chain(audio)
+    let codecs: Vec<String> = tracks
+        .iter()
+        .copied()
         .filter_map(codec)
         .map(Codec::rfc6381)
         .collect();
@@ -196,6 +245,7 @@ fn stream_inf(text: &mut String, lead: &Rendition, audio: Option<&Rendition>, ta
         "#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={average},CODECS=\"{}\"",
         codecs.join(",")
     );
+    let Some(&lead) = tracks.first() else { return };
     if let Some(Codec::H264(config)) = codec(lead) {
         if let Some(picture) = &config.picture {
             let _ = write!(text, ",RESOLUTION={}x{}", picture.width, picture.height);
@@ -204,10 +254,6 @@ fn stream_inf(text: &mut String, lead: &Rendition, audio: Option<&Rendition>, ta
             let _ = write!(text, ",FRAME-RATE={rate:.3}");
         }
     }
-    if audio.is_some() {
-        text.push_str(",AUDIO=\"audio\"");
-    }
-    text.push('\n');
 }
 
 struct Rates {
@@ -257,7 +303,8 @@ fn codec(rendition: &Rendition) -> Option<&Codec> {
     rendition
         .segments
         .back()
-        .map(|segment| &segment.init.track.codec)
+        .and_then(|segment| segment.init.as_ref())
+        .map(|init| &init.track.codec)
 }
 
 fn newest(rendition: &Rendition) -> Option<&Segment> {
@@ -373,14 +420,17 @@ mod tests {
             prop_assume!(run != "init");
             let name = segment_name(&run, number);
             prop_assert_eq!(ObjectName::parse(&name), Some(ObjectName::Segment { run: &run, msn: number }));
+            let name = ts_segment_name(&run, number);
+            prop_assert_eq!(ObjectName::parse(&name), Some(ObjectName::TsSegment { run: &run, msn: number }));
             let name = format!("init-{run}-{number}.mp4");
             prop_assert_eq!(ObjectName::parse(&name), Some(ObjectName::Init { run: &run, discontinuity: number }));
         }
 
         #[test]
-        fn other_names_are_refused_or_canonical(name in "(init-)?[0-9a-z-]{0,6}-?[0-9]{0,22}\\.?(m4s|mp4)?|\\PC*") {
+        fn other_names_are_refused_or_canonical(name in "(init-)?[0-9a-z-]{0,6}-?[0-9]{0,22}\\.?(m4s|mp4|ts)?|\\PC*") {
             match ObjectName::parse(&name) {
                 Some(ObjectName::Segment { run, msn }) => prop_assert_eq!(segment_name(run, msn), name),
+                Some(ObjectName::TsSegment { run, msn }) => prop_assert_eq!(ts_segment_name(run, msn), name),
                 Some(ObjectName::Init { run, discontinuity }) => {
                     prop_assert_eq!(format!("init-{run}-{discontinuity}.mp4"), name);
                 }

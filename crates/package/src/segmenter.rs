@@ -4,6 +4,8 @@
 //! lead has reached their time, so that all are cut at the same instants (CONFORMANCE H17) however the encoder
 //! interleaves. A track that falls silent does not hold the others up (FAULTS F10).
 
+mod transport;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use weir_media::{Epoch, Frame, Kind, Track, TrackId, rescale};
@@ -13,6 +15,7 @@ use crate::{
     cut::{Cut, Cutter, HOLE_US_MAX, Mark, Numbers},
     window::{Rendition, Segment, Snapshot},
 };
+use transport::Transport;
 
 /// How far one track may be behind the others before they go on without it (F10).
 const SILENCE_US_MAX: i64 = 3_000_000;
@@ -46,6 +49,7 @@ pub struct Segmenter {
     /// Every track of the first epoch has a segment.
     playable: bool,
     ended: bool,
+    ts: Option<Transport>,
 }
 
 /// One track on its way to its rendition.
@@ -56,6 +60,15 @@ struct Lane {
     rendition: Rendition,
     marks: VecDeque<Mark>,
     segments_made: u64,
+    /// What went by since MPEG-TS was last fed; none while nobody wants it.
+    passed: Option<Vec<Passed>>,
+}
+
+/// A frame or a mark of one track, in the track's order.
+#[derive(Debug)]
+enum Passed {
+    Frame(Frame),
+    Mark(Mark),
 }
 
 impl Segmenter {
@@ -71,6 +84,17 @@ impl Segmenter {
             waiting: VecDeque::new(),
             playable: false,
             ended: false,
+            ts: None,
+        }
+    }
+
+    /// Makes MPEG-TS segments as well, at the same cuts, from the next one on; or no longer.
+    pub fn want_ts(&mut self, wanted: bool) {
+        if wanted != self.ts.is_some() {
+            self.ts = wanted.then(|| Transport::new(self.cutter.next_numbers().msn));
+            for lane in &mut self.lanes {
+                lane.passed = wanted.then(Vec::new);
+            }
         }
     }
 
@@ -94,6 +118,7 @@ impl Segmenter {
             }
         }
         self.drain(false);
+        self.feed_ts();
     }
 
     /// The run is over: what is open becomes complete.
@@ -106,8 +131,22 @@ impl Segmenter {
                 lane.append(segment, self.config, self.cutter.target_s());
             }
         }
+        self.feed_ts();
+        if let Some(ts) = &mut self.ts {
+            ts.finish(self.config, self.cutter.target_s());
+        }
         self.ended = true;
         self.playable = true;
+    }
+
+    /// Hands what the lanes passed to the MPEG-TS output.
+    fn feed_ts(&mut self) {
+        let Some(ts) = &mut self.ts else { return };
+        for lane in &mut self.lanes {
+            for passed in lane.passed.iter_mut().flat_map(|passed| passed.drain(..)) {
+                ts.take(passed, lane.track, self.config, self.cutter.target_s());
+            }
+        }
     }
 
     /// What a later run of the same name has to count from, so that its numbers never go back.
@@ -119,7 +158,12 @@ impl Segmenter {
     /// Counts the segments that became complete: a playlist changes with it.
     #[must_use]
     pub fn segments_made(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.segments_made).sum()
+        let ts = self.ts.as_ref().map_or(0, |ts| ts.segments_made);
+        self.lanes
+            .iter()
+            .map(|lane| lane.segments_made)
+            .sum::<u64>()
+            + ts
     }
 
     /// What can be asked for now; none until the target duration is known and each track has a complete segment. A track
@@ -144,6 +188,11 @@ impl Segmenter {
             run: self.run.clone(),
             target_s,
             renditions,
+            ts: self
+                .ts
+                .as_ref()
+                .map(|ts| ts.rendition.clone())
+                .filter(|ts| !ts.segments.is_empty()),
             ended: self.ended,
         }))
     }
@@ -177,7 +226,7 @@ impl Segmenter {
         for mark in &marks {
             lane.cut(mark, config, target_s);
         }
-        lane.packager.push(frame.clone());
+        lane.take(frame);
     }
 
     /// An epoch whose lead track has not come although another has been there for long, until `at_us`.
@@ -305,9 +354,10 @@ impl Segmenter {
                 self.lanes.push(Lane {
                     track: track.id,
                     packager: Packager::new(),
-                    rendition: Rendition::new(track.kind()),
+                    rendition: Rendition::of(track.kind()),
                     marks: VecDeque::new(),
                     segments_made: 0,
+                    passed: self.ts.as_ref().map(|_| Vec::new()),
                 });
             }
         }
@@ -351,6 +401,14 @@ impl Lane {
                 self.cut(&mark, config, target_s);
             }
         }
+        self.take(frame);
+    }
+
+    /// Packages a frame behind every mark before it.
+    fn take(&mut self, frame: &Frame) {
+        if let Some(passed) = &mut self.passed {
+            passed.push(Passed::Frame(frame.clone()));
+        }
         self.packager.push(frame.clone());
     }
 
@@ -366,6 +424,9 @@ impl Lane {
     fn cut(&mut self, mark: &Mark, config: Config, target_s: Option<i64>) {
         let track = mark.epoch.track(self.track);
         let first = mark.epoch.index == 0;
+        if let Some(passed) = &mut self.passed {
+            passed.push(Passed::Mark(mark.clone()));
+        }
         if let Some(segment) = self.packager.cut(mark, track, first) {
             self.append(segment, config, target_s);
         }
@@ -373,10 +434,13 @@ impl Lane {
 
     fn append(&mut self, segment: Segment, config: Config, target_s: Option<i64>) {
         self.segments_made += 1;
-        let listed_us_min = target_s.unwrap_or(0) * LISTED_TARGETS_MIN * i64::from(US);
-        self.rendition
-            .append(Arc::new(segment), config.playlist_segments, listed_us_min);
+        append(&mut self.rendition, segment, config, target_s);
     }
+}
+
+fn append(rendition: &mut Rendition, segment: Segment, config: Config, target_s: Option<i64>) {
+    let listed_us_min = target_s.unwrap_or(0) * LISTED_TARGETS_MIN * i64::from(US);
+    rendition.append(Arc::new(segment), config.playlist_segments, listed_us_min);
 }
 
 #[cfg(test)]

@@ -42,8 +42,8 @@ pub struct Segment {
     pub discontinuity: u64,
     /// Whether it comes after a discontinuity: its tag stays with it as long as it is listed (H7).
     pub after_discontinuity: bool,
-    /// The init object it needs.
-    pub init: Arc<Init>,
+    /// The init object it needs; none when it is MPEG-TS, which describes itself.
+    pub init: Option<Arc<Init>>,
     /// Media time, microseconds.
     pub duration_us: i64,
     /// The wall time of its first sample.
@@ -81,7 +81,9 @@ impl Segment {
 /// One rendition at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendition {
-    /// What it carries.
+    /// Its path element.
+    name: &'static str,
+    /// What it carries; video when it carries both.
     pub kind: Kind,
     /// Segments that are served; the first `unlisted` of them are no longer in the playlist.
     pub segments: VecDeque<Arc<Segment>>,
@@ -105,8 +107,18 @@ pub struct Open {
 }
 
 impl Rendition {
-    pub(crate) fn new(kind: Kind) -> Self {
+    /// The rendition of one track.
+    pub(crate) fn of(kind: Kind) -> Self {
+        let name = match kind {
+            Kind::Video => "video",
+            Kind::Audio => "audio",
+        };
+        Self::new(name, kind)
+    }
+
+    pub(crate) fn new(name: &'static str, kind: Kind) -> Self {
         Self {
+            name,
             kind,
             segments: VecDeque::new(),
             unlisted: 0,
@@ -126,10 +138,7 @@ impl Rendition {
     /// The path element of the rendition.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        match self.kind {
-            Kind::Video => "video",
-            Kind::Audio => "audio",
-        }
+        self.name
     }
 
     /// The segments in the playlist.
@@ -151,7 +160,7 @@ impl Rendition {
         let mut inits = self
             .segments
             .iter()
-            .map(|segment| &segment.init)
+            .filter_map(|segment| segment.init.as_ref())
             .chain(open);
         inits.find(|init| init.discontinuity == discontinuity)
     }
@@ -208,6 +217,8 @@ pub struct Snapshot {
     pub target_s: i64,
     /// Video before audio.
     pub renditions: Vec<Rendition>,
+    /// Every track in one MPEG-TS rendition, while somebody asks for it.
+    pub ts: Option<Rendition>,
     /// The run is over: the playlist ends.
     pub ended: bool,
 }

@@ -14,8 +14,8 @@ use weir_media::StreamName;
 use weir_proto::websocket::{self, CloseCode, Reader, Received};
 
 use super::{
-    flv::{Options, Viewer},
     refuse,
+    viewer::{Container, Viewer},
 };
 use crate::{
     Gateway,
@@ -47,7 +47,7 @@ pub(super) async fn respond(
     gateway: Gateway,
     mut request: Request,
     name: StreamName,
-    options: Options,
+    container: Container,
 ) -> Response {
     let headers = request.headers();
     if headers
@@ -76,7 +76,7 @@ pub(super) async fn respond(
             "the Sec-WebSocket-Key is missing or malformed",
         );
     };
-    let viewer = match Viewer::join(&gateway, PROTOCOL, name, &options).await {
+    let viewer = match Viewer::join(&gateway, PROTOCOL, name, container).await {
         Ok(viewer) => viewer,
         Err(refusal) => return refusal,
     };

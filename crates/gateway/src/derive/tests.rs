@@ -209,7 +209,7 @@ fn a_head_comes_first_and_again_with_each_epoch() {
     source.frame(true);
     let mut items = Vec::new();
     frames.read(&mut items);
-    let shared = bursts(Format::Flv, items.into_iter());
+    let shared = Encoder::Flv.bursts(items.into_iter());
     assert_eq!(shared.len(), 2, "a buffer for each epoch");
     let marker = |joins| Bytes::from_static(if joins { b"join" } else { b"head" });
     let mut head = Head::default();

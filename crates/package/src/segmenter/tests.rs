@@ -3,6 +3,7 @@
 
 mod golden;
 mod properties;
+mod transport;
 
 use bytes::BytesMut;
 use weir_media::rescale;

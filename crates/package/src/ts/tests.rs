@@ -76,6 +76,7 @@ fn package(run: &Run, segment_us: i64, behind_us: i64) -> Vec<Segment> {
             };
             let mark = Mark {
                 at_us,
+                ends_us: at_us,
                 cut,
                 msn,
                 discontinuity: 7,
@@ -585,7 +586,8 @@ proptest! {
             .collect();
         let bytes = mux(&run);
         let mut packager = Packager::new();
-        let mark = Mark { at_us: run[0].1.dts, cut: Cut::Epoch, msn: 1, discontinuity: 1, epoch };
+        let at_us = run[0].1.dts;
+        let mark = Mark { at_us, ends_us: at_us, cut: Cut::Epoch, msn: 1, discontinuity: 1, epoch };
         for track in [TrackId::VIDEO, TrackId::AUDIO] {
             packager.cut(&mark, track);
         }

@@ -159,7 +159,7 @@ pub(super) fn demo(rounds: u32) -> Run {
     const LOOP_MS: u64 = 8_000;
     let file = include_bytes!("../../../../../testdata/demo.flv");
     let mut timeline = Timeline::new();
-    timeline.begin_session(SessionClock::RTMP);
+    timeline.begin_session(SessionClock::MS_32_BIT);
     let mut run = Vec::new();
     for round in 0..u64::from(rounds) {
         let mut reader = flv::Reader::new();
