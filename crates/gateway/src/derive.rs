@@ -130,14 +130,16 @@ async fn derive(
     out: &Feed<Shared>,
     retire: impl Fn() -> bool,
 ) {
-    let mut items = Vec::new();
+    let (mut items, mut newest) = (Vec::new(), None);
     loop {
         tokio::select! {
             more = source.next(&mut items) => if more.is_none() { break },
             () = out.unread() => if retire() { return },
         }
+        newest = items.last().cloned().or(newest);
         out.push(encoder.bursts(items.drain(..)));
     }
+    out.push(newest.and_then(|newest| encoder.finish(&newest)));
     // Nobody joins a feed that has ended.
     while !retire() {
         out.close();
@@ -189,6 +191,21 @@ impl Encoder {
         // Sound that waits for more of its kind makes nothing yet.
         made.retain(|shared| !shared.bytes.is_empty());
         made
+    }
+
+    /// What is still held back at the end of a stream, whose last frame was `newest`.
+    fn finish(&mut self, newest: &MediaItem) -> Option<Shared> {
+        let Self::Ts(muxer) = self else { return None };
+        let mut bytes = BytesMut::new();
+        muxer.flush(&mut bytes);
+        let at_ms = flv::collapsed_ms(&newest.epoch, newest.track()?, &newest.frame);
+        let shared = Shared {
+            bytes: bytes.freeze(),
+            at_ms,
+            sync: false,
+            epoch: Arc::clone(&newest.epoch),
+        };
+        (!shared.bytes.is_empty()).then_some(shared)
     }
 
     fn put(&mut self, out: &mut BytesMut, item: &MediaItem, track: &Track) {

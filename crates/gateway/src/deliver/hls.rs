@@ -20,6 +20,7 @@ use weir_hub::Role;
 use weir_media::{Kind, StreamName};
 use weir_package::{
     hls::{self, ObjectName},
+    ts,
     window::{Segment, Snapshot},
 };
 
@@ -38,6 +39,9 @@ pub const PROTOCOL: &str = "hls";
 const FIRST_SEGMENT_WAIT: Duration = Duration::from_secs(9);
 /// When a viewer may try again.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
+
+/// The media playlist of MPEG-TS segments, beside the playlist that names it.
+const TS_VARIANT: &str = "ts.m3u8";
 
 /// Playlists change all the time; objects never do, because no name is ever used again.
 const CACHE_PLAYLIST: HeaderValue = HeaderValue::from_static("no-cache");
@@ -62,6 +66,12 @@ pub(super) fn router(gateway: Gateway, outputs: Outputs, viewers: Viewers) -> Ro
             "/live/{name}/index.m3u8",
             get(multivariant).options(preflight),
         )
+        .route(
+            "/live/{name}/playlist.m3u8",
+            get(ts_multivariant).options(preflight),
+        )
+        .route("/live/{name}/ts.m3u8", get(ts_media).options(preflight))
+        .route("/live/{name}/{object}", get(ts_object).options(preflight))
         .route(
             "/live/{name}/{rendition}/index.m3u8",
             get(media).options(preflight),
@@ -90,13 +100,7 @@ async fn multivariant(
     let Ok(name) = StreamName::parse(&name) else {
         return not_found();
     };
-    let query = match context
-        .viewers
-        .enter(&context.gateway.hub, &name, query.hls_ctx.as_deref())
-    {
-        Some(session) => format!("?hls_ctx={session}"),
-        None => String::new(),
-    };
+    let query = context.session_query(&name, query.hls_ctx.as_deref());
     playlist(
         &Playlist::new(hls::multivariant(&published.snapshot, &query)),
         &headers,
@@ -141,7 +145,103 @@ async fn object(
     find_object(&published.snapshot, &rendition, &object).unwrap_or_else(not_found)
 }
 
+/// Classic HLS: every track in MPEG-TS segments, made only when asked for.
+async fn ts_multivariant(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Query(query): Query<SessionQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let (name, published) = match context.published_ts(&name).await {
+        Ok(published) => published,
+        Err(refusal) => return refusal,
+    };
+    let query = context.session_query(&name, query.hls_ctx.as_deref());
+    match hls::ts_multivariant(&published.snapshot, TS_VARIANT, &query) {
+        Some(text) => playlist(&Playlist::new(text), &headers),
+        None => not_found(),
+    }
+}
+
+async fn ts_media(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Query(query): Query<SessionQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let (name, published) = match context.published_ts(&name).await {
+        Ok(published) => published,
+        Err(refusal) => return refusal,
+    };
+    if let Some(session) = query.hls_ctx {
+        context
+            .viewers
+            .enter(&context.gateway.hub, &name, Some(&session));
+    }
+    published
+        .ts_playlist
+        .as_ref()
+        .map_or_else(not_found, |found| playlist(found, &headers))
+}
+
+async fn ts_object(
+    State(context): State<Context>,
+    Path((name, object)): Path<(String, String)>,
+) -> Response {
+    let published = StreamName::parse(&name)
+        .ok()
+        .and_then(|name| context.outputs.get(&name))
+        .and_then(|updates| updates.borrow().clone());
+    let segment = published.as_ref().and_then(|published| {
+        let Some(ObjectName::TsSegment { run, msn }) = ObjectName::parse(&object) else {
+            return None;
+        };
+        let ts = published
+            .snapshot
+            .ts
+            .as_ref()
+            .filter(|_| run == published.snapshot.run)?;
+        ts.segment(msn).filter(|segment| !segment.is_gap())
+    });
+    segment.map_or_else(not_found, |segment| {
+        immutable(
+            ts::MEDIA_TYPE,
+            axum::body::Body::new(SegmentBody::new(Arc::clone(segment))),
+        )
+    })
+}
+
 impl Context {
+    /// The query that carries the viewer's session in the URIs of a multivariant playlist; a new one if there is none.
+    fn session_query(&self, name: &StreamName, session: Option<&str>) -> String {
+        match self.viewers.enter(&self.gateway.hub, name, session) {
+            Some(session) => format!("?hls_ctx={session}"),
+            None => String::new(),
+        }
+    }
+
+    /// What a stream has published, MPEG-TS with it; waits for the first such segment.
+    async fn published_ts(&self, name: &str) -> Result<(StreamName, Arc<Published>), Response> {
+        self.published(name).await?;
+        let name = StreamName::parse(name).map_err(|_| not_found())?;
+        self.outputs.ask_for_ts(&name);
+        let mut updates = self.outputs.get(&name).ok_or_else(not_found)?;
+        let has_ts = |published: &Option<Arc<Published>>| {
+            published.as_ref().is_some_and(|published| {
+                published.ts_playlist.is_some() || published.snapshot.ended
+            })
+        };
+        let first = tokio::time::timeout(FIRST_SEGMENT_WAIT, updates.wait_for(has_ts)).await;
+        match first {
+            Ok(Ok(published)) => published
+                .clone()
+                .map(|published| (name, published))
+                .ok_or_else(not_found),
+            Ok(Err(_)) => Err(not_found()),
+            Err(_) => Err(not_yet()),
+        }
+    }
+
     /// What a stream has published; waits for the first segment of one that has just started.
     async fn published(&self, name: &str) -> Result<Arc<Published>, Response> {
         let name = StreamName::parse(name).map_err(|_| not_found())?;
@@ -158,16 +258,7 @@ impl Context {
         match first {
             Ok(Ok(published)) => published.clone().ok_or_else(not_found),
             Ok(Err(_)) => Err(not_found()),
-            Err(_) => {
-                let mut response = refuse(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the stream has not sent a whole segment yet",
-                );
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, RETRY_AFTER_S);
-                Err(response)
-            }
+            Err(_) => Err(not_yet()),
         }
     }
 }
@@ -237,6 +328,15 @@ fn immutable(media_type: &'static str, body: axum::body::Body) -> Response {
         (header::CACHE_CONTROL, CACHE_OBJECT),
     ];
     (headers, cors(), body).into_response()
+}
+
+fn not_yet() -> Response {
+    let reason = "the stream has not sent a whole segment yet";
+    let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, RETRY_AFTER_S);
+    response
 }
 
 fn not_found() -> Response {

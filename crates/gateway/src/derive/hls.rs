@@ -4,7 +4,12 @@
 //! change together with its gzip form. Does not own: what is in them (crate `package`) or requests
 //! ([`crate::deliver::hls`]).
 
-use std::{collections::HashMap, io::Write as _, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -20,6 +25,9 @@ use crate::net::tasks::Tasks;
 /// How long the playlist of an ended run stays, with its ENDLIST (CONFORMANCE H25): players poll once a target
 /// duration, and the longest is ten seconds.
 const LINGER: Duration = Duration::from_secs(30);
+
+/// How long MPEG-TS is made after the last time its playlist was asked for: players ask once a target duration.
+const TS_LINGER: Duration = Duration::from_secs(30);
 
 /// A playlist as it is sent.
 #[derive(Debug)]
@@ -54,6 +62,8 @@ pub struct Published {
     pub snapshot: Arc<Snapshot>,
     /// The media playlist of each rendition, in the order of the snapshot's.
     pub playlists: Vec<Playlist>,
+    /// The media playlist of the MPEG-TS rendition, while somebody asks for it.
+    pub ts_playlist: Option<Playlist>,
 }
 
 impl Published {
@@ -62,8 +72,13 @@ impl Published {
         let playlists = renditions
             .map(|rendition| Playlist::new(hls::media(&snapshot, rendition)))
             .collect();
+        let ts_playlist = snapshot
+            .ts
+            .as_ref()
+            .map(|ts| Playlist::new(hls::media(&snapshot, ts)));
         Arc::new(Self {
             playlists,
+            ts_playlist,
             snapshot,
         })
     }
@@ -83,10 +98,30 @@ impl Published {
 /// What one run has published; none before its first segment.
 pub type Updates = watch::Receiver<Option<Arc<Published>>>;
 
+/// The output of one run.
+#[derive(Debug)]
+struct Output {
+    run: RunId,
+    updates: Updates,
+    ts: Arc<TsDemand>,
+}
+
+/// When somebody last asked for MPEG-TS; never, at first.
+#[derive(Debug, Default)]
+struct TsDemand(Mutex<Option<Instant>>);
+
+impl TsDemand {
+    fn is_alive(&self, now: Instant) -> bool {
+        self.0
+            .lock()
+            .is_some_and(|asked| now.saturating_duration_since(asked) < TS_LINGER)
+    }
+}
+
 /// The HLS outputs of all streams.
 #[derive(Debug, Clone, Default)]
 pub struct Outputs {
-    runs: Arc<Mutex<HashMap<StreamName, (RunId, Updates)>>>,
+    runs: Arc<Mutex<HashMap<StreamName, Output>>>,
     /// Where the next run of a name counts from, if its last one went ahead of the clock.
     numbers: Arc<Mutex<HashMap<StreamName, Numbers>>>,
 }
@@ -98,7 +133,15 @@ impl Outputs {
         self.runs
             .lock()
             .get(name)
-            .map(|(_, updates)| updates.clone())
+            .map(|output| output.updates.clone())
+    }
+
+    /// Notes that somebody wants MPEG-TS of a stream: it is made from the next segment on, until nobody has asked for a
+    /// while.
+    pub fn ask_for_ts(&self, name: &StreamName) {
+        if let Some(output) = self.runs.lock().get(name) {
+            *output.ts.0.lock() = Some(Instant::now());
+        }
     }
 
     /// Keeps one packaging task for every run in the hub, until the process stops.
@@ -118,18 +161,24 @@ impl Outputs {
         let mut runs = self.runs.lock();
         if runs
             .get(stream.name())
-            .is_some_and(|(run, _)| *run == stream.run())
+            .is_some_and(|output| output.run == stream.run())
         {
             return;
         }
         let (publish, updates) = watch::channel(None);
-        runs.insert(stream.name().clone(), (stream.run(), updates));
+        let ts = Arc::<TsDemand>::default();
+        let output = Output {
+            run: stream.run(),
+            updates,
+            ts: Arc::clone(&ts),
+        };
+        runs.insert(stream.name().clone(), output);
         let (outputs, stream) = (self.clone(), Arc::clone(stream));
         tasks.spawn(async move {
             let (name, run) = (stream.name().clone(), stream.run());
             let segmenter =
                 Segmenter::new(config, run.to_string(), outputs.first_numbers(&name, run));
-            let next = package(stream, segmenter, &publish).await;
+            let next = package(stream, segmenter, &ts, &publish).await;
             outputs.numbers.lock().insert(name.clone(), next);
             tokio::time::sleep(LINGER).await;
             outputs.remove(&name, run);
@@ -152,7 +201,7 @@ impl Outputs {
 
     fn remove(&self, name: &StreamName, run: RunId) {
         let mut runs = self.runs.lock();
-        if runs.get(name).is_some_and(|(current, _)| *current == run) {
+        if runs.get(name).is_some_and(|output| output.run == run) {
             runs.remove(name);
         }
     }
@@ -162,6 +211,7 @@ impl Outputs {
 async fn package(
     stream: Arc<Stream>,
     mut segmenter: Segmenter,
+    ts: &TsDemand,
     publish: &watch::Sender<Option<Arc<Published>>>,
 ) -> Numbers {
     let mut cursor = stream.feed().cursor(Join::NewestSync, LagLimit::RING);
@@ -173,6 +223,7 @@ async fn package(
         if skipped > 0 {
             tracing::warn!(skipped, "the packager is too slow for this stream");
         }
+        segmenter.want_ts(ts.is_alive(Instant::now()));
         for item in items.drain(..) {
             segmenter.push(&item.epoch, &item.frame);
         }

@@ -12,3 +12,4 @@ mod metrics;
 mod shutdown;
 mod slow_viewers;
 mod support;
+mod transport;

@@ -1,0 +1,133 @@
+//! MPEG-TS from outside: classic HLS and the endless HTTP-TS (CONFORMANCE section 9).
+
+#[path = "../../../package/src/ts/check.rs"]
+mod check;
+
+use std::{fs, io::Read as _, process::Command};
+
+use crate::support::{
+    Dir, PATIENCE, Weir,
+    ffmpeg::{self, AUDIO, VIDEO},
+    http,
+    process::Process,
+    wait_for,
+};
+
+#[test]
+fn e2e_ts_without_end_obeys_every_rule() {
+    let dir = Dir::new("ts-without-end");
+    let source = dir.path().join("source.flv");
+    let x264 = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 25 -c:a aac";
+    ffmpeg::encode(
+        &format!("{VIDEO}:rate=25 {AUDIO}:s=48000 {x264} -t 8"),
+        &source,
+    );
+    let weir = Weir::start("dev", &[("WEIR_LIMITS_PUBLISHER_GRACE", "1")]);
+    let _push = ffmpeg::push(&source, &weir.rtmp_url("room"));
+    weir.wait_until_live("room");
+    for path in ["/live/room.ts", "/room.ts"].map(|path| {
+        let answer = http::open(weir.http_addr(), "GET", path, &[]).expect("weir answers");
+        (path, answer)
+    }) {
+        let (path, mut answer) = path;
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("content-type"), Some("video/mp2t"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let mut bytes = Vec::new();
+        answer
+            .body
+            .read_to_end(&mut bytes)
+            .expect("the stream ends in order");
+        let report = check::check(&bytes, false).expect(path);
+        assert!(report.video.len() > 100, "{} pictures", report.video.len());
+        assert!(
+            report
+                .video
+                .first()
+                .is_some_and(|first| first.random_access),
+            "it starts at a key frame"
+        );
+        assert!(!report.audio.is_empty());
+        assert_eq!(report.service.as_deref(), Some("room"));
+    }
+}
+
+#[test]
+fn e2e_ts_segments_are_made_when_asked_for_and_fit_together() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    let multivariant = weir.get("/live/demo/playlist.m3u8");
+    assert_eq!(multivariant.status, 200);
+    let multivariant = multivariant.text();
+    let variant = multivariant.lines().last().expect("a variant");
+    assert!(variant.starts_with("ts.m3u8?hls_ctx="), "{multivariant}");
+    let media = wait_for("three segments", PATIENCE, || {
+        let media = weir.get(&format!("/live/demo/{variant}")).text();
+        (media.matches(".ts\n").count() >= 3).then_some(media)
+    });
+    assert!(
+        !media.contains("EXT-X-MAP") && media.contains("#EXT-X-VERSION:3\n"),
+        "{media}"
+    );
+    let mut whole = Vec::new();
+    for name in media.lines().filter(|line| line.ends_with(".ts")) {
+        let segment = weir.get(&format!("/live/demo/{name}"));
+        assert_eq!(segment.status, 200, "{name}");
+        assert_eq!(segment.header("content-type"), Some("video/mp2t"));
+        assert_eq!(
+            segment.header("cache-control"),
+            Some("public, max-age=31536000, immutable")
+        );
+        check::check_segment(&segment.body).expect(name);
+        whole.extend(segment.body);
+    }
+    check::check(&whole, false).expect("segments one after the other are one stream");
+    decode_with_gstreamer(&whole);
+    for name in ["0-1.ts", "1.ts", "x-1.ts"] {
+        assert_eq!(
+            weir.get(&format!("/live/demo/{name}")).status,
+            404,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn e2e_ts_is_decoded_without_complaint() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    for path in ["/live/demo/playlist.m3u8", "/live/demo.ts"] {
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-xerror", "-err_detect", "explode", "-i"]);
+        ffmpeg
+            .arg(weir.http_url(path))
+            .args(["-t", "5", "-f", "null", "-"]);
+        let ffmpeg = Process::start(ffmpeg);
+        assert!(
+            ffmpeg.wait(PATIENCE).success(),
+            "{path}: {}",
+            ffmpeg.stderr()
+        );
+        assert_eq!(ffmpeg.stderr(), "", "{path}");
+    }
+}
+
+/// GStreamer decodes pictures and sound to the end.
+fn decode_with_gstreamer(stream: &[u8]) {
+    let dir = Dir::new("ts-gstreamer");
+    let file = dir.path().join("stream.ts");
+    fs::write(&file, stream).expect("the disk takes it");
+    let pipeline = format!(
+        "filesrc location={} ! tsdemux name=d d. ! queue ! h264parse ! avdec_h264 ! fakesink sync=false \
+         d. ! queue ! aacparse ! avdec_aac ! fakesink sync=false",
+        file.display()
+    );
+    let mut gstreamer = Command::new("gst-launch-1.0");
+    gstreamer.arg("-q").args(pipeline.split_whitespace());
+    let gstreamer = Process::start(gstreamer);
+    assert!(
+        gstreamer.wait(PATIENCE).success(),
+        "GStreamer: {}",
+        gstreamer.stderr()
+    );
+}
