@@ -36,6 +36,7 @@ export interface Protocol {
   label: string;
   /** What to expect, in a few words. */
   hint: string;
+  /** Where the stream is on this server; `ws:` before it asks for a WebSocket. */
   path(stream: string): string;
   /**
    * How long the player may go without new media while the server calls the stream live, before it is started anew.
@@ -60,7 +61,15 @@ export const PROTOCOLS: readonly Protocol[] = [
     hint: "about 1 s behind",
     path: (stream) => `/live/${encodeURIComponent(stream)}.flv`,
     patienceMs: 8_000,
-    load: () => import("./protocols/http_flv"),
+    load: () => import("./protocols/flv"),
+  },
+  {
+    id: "ws-flv",
+    label: "WS-FLV",
+    hint: "about 1 s behind, where endless answers are cut",
+    path: (stream) => `ws:/live/${encodeURIComponent(stream)}.flv`,
+    patienceMs: 8_000,
+    load: () => import("./protocols/flv"),
   },
 ];
 

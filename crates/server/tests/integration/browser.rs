@@ -25,6 +25,13 @@ fn e2e_mpegts_js_plays_the_demo() {
 }
 
 #[test]
+fn e2e_mpegts_js_plays_the_demo_over_a_websocket() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    check_playing(&watch(&weir, "ws-flv", "player-ws-flv.png", &[]));
+}
+
+#[test]
 fn e2e_the_player_fits_a_phone() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");

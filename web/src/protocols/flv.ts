@@ -1,4 +1,4 @@
-// HTTP-FLV: one endless answer of FLV tags, played by mpegts.js.
+// HTTP-FLV and WS-FLV: FLV tags without end, as one answer or as WebSocket messages, played by mpegts.js.
 // Latency comes from the script tags `onAnchor` {timestamp_ms, wall_ms}, by which the server says at which wall time it
 // received the media of an FLV timestamp: one at the head of the answer, another after each gap in the publisher's time.
 
@@ -11,7 +11,7 @@ const ANCHORS_MAX = 16;
 // Its errors reach the supervisor as events; on the console of every outage they would only be noise.
 mpegts.LoggingControl.enableAll = false;
 
-/** Whether this browser can play HTTP-FLV. */
+/** Whether this browser can play FLV. */
 export function supported(): boolean {
   return mpegts.getFeatureList().mseLivePlayback;
 }
@@ -20,8 +20,7 @@ export function supported(): boolean {
 export function attach(video: HTMLVideoElement, url: string, events: AttachmentEvents): Attachment {
   const anchors = new Anchors();
   const player = mpegts.createPlayer(
-    // mpegts.js resolves a relative address against its worker, so give it an absolute one.
-    { type: "flv", isLive: true, url: new URL(`${url}?anchor=1`, location.href).href },
+    { type: "flv", isLive: true, url: absolute(`${url}?anchor=1`) },
     {
       // Each byte goes to the demuxer as it arrives: the stash would add its own size to the latency.
       enableStashBuffer: false,
@@ -59,6 +58,13 @@ export function attach(video: HTMLVideoElement, url: string, events: AttachmentE
       video.playbackRate = 1;
     },
   };
+}
+
+/** mpegts.js resolves a relative address against its worker, and opens a WebSocket for the schemes of one. */
+function absolute(url: string): string {
+  const page = new URL(location.href);
+  if (url.startsWith("ws:")) page.protocol = page.protocol === "https:" ? "wss:" : "ws:";
+  return new URL(url.replace(/^ws:/, ""), page).href;
 }
 
 interface Anchor {
