@@ -1,7 +1,7 @@
 //! Every socket of the data plane.
 //!
 //! Owns: listeners and connections ([`net`]), streams coming in ([`ingest`]), streams going out ([`deliver`]), and the
-//! bytes that viewers share ([`derive`]).
+//! bytes that viewers share ([`mod@derive`]).
 //! Does not own: what a protocol says (crate `proto`), what a playlist says (crate `package`), who may publish (a
 //! [`weir_hub::Request`] is decided elsewhere). `ingest` and `deliver` never name each other; a connection that turns
 //! out to be one or the other is handed over in [`rtmp`].

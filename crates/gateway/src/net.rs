@@ -8,4 +8,4 @@ pub mod tasks;
 mod throttle;
 
 pub(crate) use socket::{Burst, Socket};
-pub(crate) use throttle::Throttle;
+pub(crate) use throttle::{STRANGERS, Throttle};

@@ -2,15 +2,19 @@
 //!
 //! Owns: that hand-over, and the one log line a connection ends with.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::net::TcpStream;
 use tracing::Instrument;
-use weir_proto::rtmp::{Config, Event};
+pub use weir_proto::rtmp::Config;
+use weir_proto::rtmp::Event;
 
 use crate::{
     Gateway, deliver, ingest,
-    net::rtmp::{Connection, Error},
+    net::{
+        STRANGERS,
+        rtmp::{Connection, Error},
+    },
 };
 
 /// The label of the protocol in sessions, logs and metrics.
@@ -24,8 +28,15 @@ pub async fn serve(stream: TcpStream, config: Arc<Config>, gateway: Gateway) {
     };
     let span = tracing::info_span!("conn", id = connection.id(), proto = PROTOCOL);
     async {
-        if let Err(error) = run(connection, gateway).await {
-            tracing::info!(reason = %error, "connection ended");
+        match run(connection, gateway).await {
+            Ok(()) => {}
+            // Players come and go; a publisher that is lost is logged with its stream.
+            Err(Error::Socket(error)) => tracing::debug!(reason = %error, "connection lost"),
+            Err(error) => {
+                if let Some(times) = STRANGERS.lock().count(Instant::now()) {
+                    tracing::info!(reason = %error, times, "connection ended");
+                }
+            }
         }
     }
     .instrument(span)
@@ -44,7 +55,11 @@ async fn run(mut connection: Connection, gateway: Gateway) -> Result<(), Error> 
             Ok(Some(Event::Play(request))) => {
                 break deliver::rtmp::run(&mut connection, request, &gateway).await;
             }
-            Ok(Some(Event::Refused { code, reason })) => tracing::info!(code, reason, "refused"),
+            Ok(Some(Event::Refused { code, reason })) => {
+                if let Some(times) = STRANGERS.lock().count(Instant::now()) {
+                    tracing::info!(code, reason, times, "refused");
+                }
+            }
             Ok(Some(_)) => {}
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),

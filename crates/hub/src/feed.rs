@@ -60,7 +60,10 @@ pub struct LagLimit {
 
 impl LagLimit {
     /// Only the ring itself is the limit.
-    pub const RING: Self = Self { ms_max: i64::MAX, bytes_max: u64::MAX };
+    pub const RING: Self = Self {
+        ms_max: i64::MAX,
+        bytes_max: u64::MAX,
+    };
 }
 
 /// Where a new reader starts.
@@ -133,7 +136,10 @@ impl<T: Item> Feed<T> {
             time_ms: i64::MIN,
             closed: false,
         };
-        Arc::new(Self { ring: Mutex::new(ring), changed: watch::Sender::new(()) })
+        Arc::new(Self {
+            ring: Mutex::new(ring),
+            changed: watch::Sender::new(()),
+        })
     }
 
     /// Appends items and wakes the readers once. A feed that is closed takes nothing more.
@@ -163,7 +169,11 @@ impl<T: Item> Feed<T> {
     #[must_use]
     pub fn cursor(self: &Arc<Self>, join: Join, lag: LagLimit) -> Cursor<T> {
         let ring = self.ring.lock();
-        let sync = ring.syncs.back().copied().filter(|_| join == Join::NewestSync);
+        let sync = ring
+            .syncs
+            .back()
+            .copied()
+            .filter(|_| join == Join::NewestSync);
         let place = Place {
             next: sync.unwrap_or_else(|| ring.end()),
             awaits_sync: sync.is_none(),
@@ -172,7 +182,11 @@ impl<T: Item> Feed<T> {
             lag,
         };
         drop(ring);
-        Cursor { feed: Arc::clone(self), changes: self.changed.subscribe(), place }
+        Cursor {
+            feed: Arc::clone(self),
+            changes: self.changed.subscribe(),
+            place,
+        }
     }
 
     /// How many cursors read this feed.
@@ -227,7 +241,12 @@ impl<T: Item> Cursor<T> {
         self.place.settle(&ring);
         let mut bytes = 0;
         let mut taken = 0;
-        for slot in ring.slots.iter().skip(ring.index(self.place.next)).take(READ_ITEMS_MAX) {
+        for slot in ring
+            .slots
+            .iter()
+            .skip(ring.index(self.place.next))
+            .take(READ_ITEMS_MAX)
+        {
             if taken > 0 && bytes + slot.item.len() > READ_BYTES_MAX {
                 break;
             }
@@ -239,7 +258,9 @@ impl<T: Item> Cursor<T> {
         match (taken, ring.closed) {
             (0, true) => Read::Closed,
             (0, false) => Read::Empty,
-            _ => Read::Items { skipped: std::mem::take(&mut self.place.skipped) },
+            _ => Read::Items {
+                skipped: std::mem::take(&mut self.place.skipped),
+            },
         }
     }
 
@@ -261,7 +282,9 @@ impl Place {
     /// Finds where reading goes on: at a sync item if one is awaited or the reader is too slow.
     fn settle<T: Item>(&mut self, ring: &Ring<T>) {
         if self.awaits_sync {
-            let Some(sync) = ring.sync_from(self.next) else { return self.pass_to(ring.end()) };
+            let Some(sync) = ring.sync_from(self.next) else {
+                return self.pass_to(ring.end());
+            };
             self.pass_to(sync);
             self.awaits_sync = false;
             self.started = true;
@@ -288,7 +311,9 @@ impl Place {
     }
 
     fn lags<T: Item>(&self, ring: &Ring<T>) -> bool {
-        let Some(slot) = ring.slots.get(ring.index(self.next)) else { return false };
+        let Some(slot) = ring.slots.get(ring.index(self.next)) else {
+            return false;
+        };
         let behind_bytes = ring.end_offset - slot.end_offset;
         behind_bytes > self.lag.bytes_max || ring.ms_since(slot) > self.lag.ms_max
     }
@@ -309,7 +334,10 @@ impl<T: Item> Ring<T> {
         }
         self.end_offset += item.len() as u64;
         self.time_ms = self.time_ms.max(item.time_ms());
-        let slot = Slot { item, end_offset: self.end_offset };
+        let slot = Slot {
+            item,
+            end_offset: self.end_offset,
+        };
         self.bytes += slot.weight();
         self.slots.push_back(slot);
         while let Some(second) = self.spare_group_end() {
@@ -323,7 +351,9 @@ impl<T: Item> Ring<T> {
     }
 
     fn pop(&mut self) {
-        let Some(slot) = self.slots.pop_front() else { return };
+        let Some(slot) = self.slots.pop_front() else {
+            return;
+        };
         if self.syncs.front() == Some(&self.first) {
             self.syncs.pop_front();
         }
@@ -358,7 +388,9 @@ impl<T: Item> Ring<T> {
     /// The first sync item from `number` on. Where every item is one there are thousands, hence the
     /// binary search.
     fn sync_from(&self, number: u64) -> Option<u64> {
-        self.syncs.get(self.syncs.partition_point(|&sync| sync < number)).copied()
+        self.syncs
+            .get(self.syncs.partition_point(|&sync| sync < number))
+            .copied()
     }
 
     /// Media time from `slot` to the newest item.

@@ -74,7 +74,10 @@ pub struct Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("role", &self.role).field("protocol", &self.protocol).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("role", &self.role)
+            .field("protocol", &self.protocol)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,7 +104,9 @@ pub struct Grant {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No key, or a wrong one; also for a stream that does not exist, so that names cannot be probed.
-    #[error("publishing to this stream needs its key: use {{name}}?key={{secret}} as the stream key")]
+    #[error(
+        "publishing to this stream needs its key: use {{name}}?key={{secret}} as the stream key"
+    )]
     Denied,
     /// There is no such stream.
     #[error("no such stream is live")]
@@ -130,13 +135,163 @@ impl Requests {
     /// # Errors
     /// The refusal; [`Refusal::Busy`] when too many requests wait, when nobody decides in time or when
     /// the deciding side is gone.
-    pub async fn ask(&self, role: Role, protocol: &'static str, name: StreamName, key: Option<Secret>) -> Decision {
+    pub async fn ask(
+        &self,
+        role: Role,
+        protocol: &'static str,
+        name: StreamName,
+        key: Option<Secret>,
+    ) -> Decision {
         let (reply, decision) = oneshot::channel();
-        let request = Request { role, protocol, name, key, reply };
+        let request = Request {
+            role,
+            protocol,
+            name,
+            key,
+            reply,
+        };
         self.queue.try_send(request).map_err(|_| Refusal::Busy)?;
         match tokio::time::timeout(DECISION_WAIT, decision).await {
             Ok(Ok(decision)) => decision,
             _ => Err(Refusal::Busy),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+
+    const SECRET: &str = "s3cr3t";
+
+    #[tokio::test]
+    async fn a_request_carries_the_question_and_brings_back_the_answer() {
+        let granted = Grant {
+            name: name("public"),
+            key: Some(KeyId([7; 32])),
+        };
+        for decision in [Ok(granted), Err(Refusal::Denied), Err(Refusal::NotFound)] {
+            let (requests, mut pending) = Requests::channel();
+            let decide = async {
+                let request = pending.recv().await.expect("it was asked");
+                assert_eq!((request.role, request.protocol), (Role::Publish, "rtmp"));
+                assert_eq!(request.name, name("asked"));
+                assert_eq!(request.key.as_ref().map(Secret::expose), Some(SECRET));
+                request.decide(decision.clone());
+            };
+            assert_eq!(tokio::join!(ask(&requests), decide).0, decision);
+        }
+    }
+
+    #[tokio::test]
+    async fn busy_when_the_deciding_side_is_gone() {
+        let (requests, pending) = Requests::channel();
+        drop(pending);
+        assert_eq!(ask(&requests).await, Err(Refusal::Busy));
+
+        let (requests, mut pending) = Requests::channel();
+        let forget = async { drop(pending.recv().await) };
+        assert_eq!(tokio::join!(ask(&requests), forget).0, Err(Refusal::Busy));
+
+        let (requests, pending) = Requests::channel();
+        let mut asked = pin!(ask(&requests));
+        assert!(
+            asked
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        drop(pending);
+        assert_eq!(asked.await, Err(Refusal::Busy));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn busy_when_nobody_decides_in_time() {
+        let (requests, mut pending) = Requests::channel();
+        let before = tokio::time::Instant::now();
+        assert_eq!(ask(&requests).await, Err(Refusal::Busy));
+        assert_eq!(before.elapsed().as_secs(), DECISION_WAIT.as_secs());
+        // The asker is gone; deciding is harmless.
+        pending
+            .recv()
+            .await
+            .expect("it was asked")
+            .decide(Err(Refusal::Denied));
+    }
+
+    #[tokio::test]
+    async fn busy_at_once_when_too_many_wait() {
+        let (requests, mut pending) = Requests::channel();
+        let mut waiting: Vec<_> = (0..PENDING_MAX).map(|_| Box::pin(ask(&requests))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(
+            waiting
+                .iter_mut()
+                .all(|asked| asked.as_mut().poll(&mut context).is_pending())
+        );
+        assert_eq!(ask(&requests).await, Err(Refusal::Busy));
+        drop(pending.recv().await);
+        let mut next = pin!(ask(&requests));
+        assert!(
+            next.as_mut().poll(&mut context).is_pending(),
+            "there is room again"
+        );
+    }
+
+    #[tokio::test]
+    async fn secrets_are_never_shown() {
+        let (requests, mut pending) = Requests::channel();
+        let key = Some(Secret::new(SECRET));
+        // A publisher that sends its bare key as the name.
+        let mut asked = pin!(requests.ask(Role::Publish, "rtmp", name(SECRET), key.clone()));
+        assert!(
+            asked
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        let request = pending.recv().await.expect("it was asked");
+        check_hidden(&request);
+        check_hidden(&key);
+        check_hidden(&requests);
+        check_hidden(&KeyId([0xAB; 32]));
+        check_hidden(&Grant {
+            name: name("public"),
+            key: Some(KeyId([0xAB; 32])),
+        });
+    }
+
+    fn check_hidden(value: &impl fmt::Debug) {
+        for text in [
+            format!("{value:?}"),
+            format!("{value:#?}"),
+            format!("{value:x?}"),
+        ] {
+            assert!(!text.contains(SECRET), "{text}");
+            assert!(
+                !text.contains("171") && !text.to_lowercase().contains("ab"),
+                "{text}"
+            );
+        }
+    }
+
+    async fn ask(requests: &Requests) -> Decision {
+        requests
+            .ask(
+                Role::Publish,
+                "rtmp",
+                name("asked"),
+                Some(Secret::new(SECRET)),
+            )
+            .await
+    }
+
+    fn name(text: &str) -> StreamName {
+        StreamName::parse(text).expect("a valid name")
     }
 }

@@ -21,7 +21,7 @@ use weir_media::{
 use crate::{Feed, Item, KeyId, KillReason, PublishError, Session, SessionId, Sessions};
 
 /// Take-overs allowed within [`TAKEOVER_WINDOW`]; two publishers that fight are slowed down (FAULTS F4).
-const TAKEOVERS_MAX: usize = 5;
+pub(crate) const TAKEOVERS_MAX: usize = 5;
 /// See [`TAKEOVERS_MAX`].
 const TAKEOVER_WINDOW: Duration = Duration::from_secs(60);
 
@@ -41,7 +41,10 @@ impl Moment {
     /// The present.
     #[must_use]
     pub fn now() -> Self {
-        Self { at: Instant::now(), wall: SystemTime::now() }
+        Self {
+            at: Instant::now(),
+            wall: SystemTime::now(),
+        }
     }
 }
 
@@ -54,7 +57,10 @@ impl RunId {
     /// The run that starts at `wall`, after `previous`.
     #[must_use]
     pub fn starting(wall: SystemTime, previous: Option<Self>) -> Self {
-        let ms = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let ms = wall
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
         let ms = u64::try_from(ms).unwrap_or(u64::MAX);
         Self(previous.map_or(ms, |previous| ms.max(previous.0.saturating_add(1))))
     }
@@ -62,7 +68,10 @@ impl RunId {
     /// What the id of a run that starts `elapsed` after this one is at least, whatever the wall clock
     /// says then: sequence numbers grow with the time that passes, and the next run begins above them.
     pub(crate) fn plus(self, elapsed: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// The start in unix seconds: the first media sequence number. Segments last a second at least, so the numbers of a
@@ -110,11 +119,16 @@ impl Item for MediaItem {
     }
 
     fn time_ms(&self) -> i64 {
-        self.track().map_or(0, |track| rescale(self.frame.dts, track.timescale, 1_000))
+        self.track()
+            .map_or(0, |track| rescale(self.frame.dts, track.timescale, 1_000))
     }
 
     fn is_sync(&self) -> bool {
-        self.frame.sync && self.epoch.lead().is_some_and(|lead| lead.id == self.frame.track)
+        self.frame.sync
+            && self
+                .epoch
+                .lead()
+                .is_some_and(|lead| lead.id == self.frame.track)
     }
 }
 
@@ -204,7 +218,12 @@ struct Feeder {
 }
 
 impl Stream {
-    pub(crate) fn new(name: StreamName, run: RunId, started: Moment, feed: Arc<Feed<MediaItem>>) -> Arc<Self> {
+    pub(crate) fn new(
+        name: StreamName,
+        run: RunId,
+        started: Moment,
+        feed: Arc<Feed<MediaItem>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             run,
@@ -251,12 +270,17 @@ impl Stream {
         let state = inner.state();
         StreamStatus {
             state,
-            reason: (state == State::Waiting).then(|| "the publisher is gone and may return".to_owned()),
+            reason: (state == State::Waiting)
+                .then(|| "the publisher is gone and may return".to_owned()),
             uptime: now.saturating_duration_since(self.started.at),
             bitrate_bps: self.bitrate_bps.load(Ordering::Relaxed),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             frames: self.frames.load(Ordering::Relaxed),
-            tracks: inner.epoch.as_ref().map(|epoch| epoch.tracks.clone()).unwrap_or_default(),
+            tracks: inner
+                .epoch
+                .as_ref()
+                .map(|epoch| epoch.tracks.clone())
+                .unwrap_or_default(),
             timeline: inner.timeline.stats(),
             drift_us: inner.timeline.drift_us(),
             cache_bytes: self.feed.bytes(),
@@ -283,12 +307,19 @@ impl Stream {
             inner.count_takeover(now)?;
             sessions.kill(current.session, KillReason::TakenOver);
         }
-        inner.publisher = Some(Feeder { session: session.id(), key });
+        inner.publisher = Some(Feeder {
+            session: session.id(),
+            key,
+        });
         inner.flows = false;
         inner.grace_until = None;
         inner.timeline.begin_session(clock);
         drop(inner);
-        Ok(Publisher { stream: Arc::clone(self), session, grace: None })
+        Ok(Publisher {
+            stream: Arc::clone(self),
+            session,
+            grace: None,
+        })
     }
 
     /// Ends the run when its grace is over; says whether it has ended.
@@ -314,8 +345,12 @@ impl Stream {
         let (at, before) = inner.sampled;
         let bytes = self.bytes_in.load(Ordering::Relaxed);
         let elapsed = now.saturating_duration_since(at);
-        let bits = bytes.saturating_sub(before).saturating_mul(8).saturating_mul(1_000);
-        if let Some(bps) = bits.checked_div(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)) {
+        let bits = bytes
+            .saturating_sub(before)
+            .saturating_mul(8)
+            .saturating_mul(1_000);
+        if let Some(bps) = bits.checked_div(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+        {
             self.bitrate_bps.store(bps, Ordering::Relaxed);
             inner.sampled = (now, bytes);
         }
@@ -333,11 +368,18 @@ impl Inner {
     }
 
     fn is_fed_by(&self, session: &Session) -> bool {
-        !self.ended && self.publisher.is_some_and(|feeder| feeder.session == session.id())
+        !self.ended
+            && self
+                .publisher
+                .is_some_and(|feeder| feeder.session == session.id())
     }
 
     fn count_takeover(&mut self, now: Instant) -> Result<(), PublishError> {
-        while self.takeovers.front().is_some_and(|&at| now.saturating_duration_since(at) >= TAKEOVER_WINDOW) {
+        while self
+            .takeovers
+            .front()
+            .is_some_and(|&at| now.saturating_duration_since(at) >= TAKEOVER_WINDOW)
+        {
             self.takeovers.pop_front();
         }
         if self.takeovers.len() >= TAKEOVERS_MAX {
@@ -388,14 +430,27 @@ impl Publisher {
             self.stream.bytes_in.fetch_add(bytes, Ordering::Relaxed);
             self.session.add_bytes(bytes);
         }
-        inner.timeline.push(Now { run, wall: now.wall }, input, &mut timed);
+        inner.timeline.push(
+            Now {
+                run,
+                wall: now.wall,
+            },
+            input,
+            &mut timed,
+        );
         if let Some((epoch, _)) = timed.last() {
             inner.epoch = Some(Arc::clone(epoch));
             inner.flows = true;
         }
-        self.stream.frames.fetch_add(timed.len() as u64, Ordering::Relaxed);
+        self.stream
+            .frames
+            .fetch_add(timed.len() as u64, Ordering::Relaxed);
         // Under the lock, so that a take-over cannot slip its first frame in before our last.
-        self.stream.feed.push(timed.into_iter().map(|(epoch, frame)| MediaItem { epoch, frame }));
+        self.stream.feed.push(
+            timed
+                .into_iter()
+                .map(|(epoch, frame)| MediaItem { epoch, frame }),
+        );
     }
 }
 

@@ -18,14 +18,17 @@ use std::{
 use bytes::Bytes;
 
 use crate::{Anchor, Epoch, Frame, Kind, Track, TrackId, codec::Codec, rescale};
-use clock::TrackClock;
-pub use session::SessionClock;
+use clock::{TrackClock, offset_us};
 use session::Session;
+pub use session::SessionClock;
 
 /// A jump forward beyond this is a new clock, not a pause (FAULTS F9).
 const JUMP_FORWARD_MS_MAX: i64 = 10_000;
 /// A jump backward beyond this is a new clock, not jitter (FAULTS F9).
 const JUMP_BACKWARD_MS_MAX: i64 = 500;
+/// A track that joins this far from the rest of its stream has a clock of its own, and is taken to belong where it
+/// arrives (FAULTS F10). No packager waits longer for one track.
+const JOIN_SKEW_MS_MAX: i64 = 3_000;
 /// How long a change of tracks waits for a key frame to happen at, so that the segment it starts is decodable.
 const CHANGE_WAIT: Duration = Duration::from_secs(2);
 /// A composition offset beyond this is damage, not reordering: 16 pictures at 1 fps still fit.
@@ -162,13 +165,27 @@ impl Timeline {
 
     /// Takes one input and appends what it makes ready, in order, to `out`. Input without a session is ignored.
     pub fn push(&mut self, now: Now, input: Input, out: &mut Vec<Timed>) {
-        let Some(session) = self.session.as_mut() else { return };
+        let Some(session) = self.session.as_mut() else {
+            return;
+        };
         match input {
             Input::Declared { video, audio } => session.declare(video, audio),
             Input::Config(codec) => self.configure(now, codec),
-            Input::Frame { kind, dts, composition, sync, payload } => {
+            Input::Frame {
+                kind,
+                dts,
+                composition,
+                sync,
+                payload,
+            } => {
                 let raw = session.unwrap(kind, dts);
-                let frame = RawFrame { kind, raw, composition, sync, payload };
+                let frame = RawFrame {
+                    kind,
+                    raw,
+                    composition,
+                    sync,
+                    payload,
+                };
                 if session.started() {
                     self.run_frame(now, frame, out);
                 } else {
@@ -179,7 +196,9 @@ impl Timeline {
     }
 
     fn configure(&mut self, now: Now, codec: Codec) {
-        let Some(session) = self.session.as_mut() else { return };
+        let Some(session) = self.session.as_mut() else {
+            return;
+        };
         let kind = codec.kind();
         session.configure(codec);
         if session.started() {
@@ -192,37 +211,47 @@ impl Timeline {
     }
 
     fn hold_frame(&mut self, now: Now, frame: RawFrame, out: &mut Vec<Timed>) {
-        let Some(session) = self.session.as_mut() else { return };
+        let Some(session) = self.session.as_mut() else {
+            return;
+        };
         if session.config(frame.kind).is_none() {
             self.stats.dropped_without_config += 1;
             return;
         }
         self.stats.dropped_before_key += session.hold(now.run, frame);
         let clock = session.clock();
-        let Some(start) = session.try_start(now.run) else { return };
-        let begins_us = self.next_dts_us(Now { run: start.arrived, wall: now.wall });
-        let first_us = rescale(start.first_raw, clock.hz, US);
-        // Whole milliseconds keep FLV and RTMP timestamps exact.
-        let offset_us = (begins_us - first_us + 999).div_euclid(1_000) * 1_000;
+        let Some(start) = session.try_start(now.run) else {
+            return;
+        };
+        let begins_us = self.next_dts_us(Now {
+            run: start.arrived,
+            wall: now.wall,
+        });
+        let offset_us = offset_us(begins_us, start.first_raw, clock.hz);
+        let media_us = rescale(start.first_raw, clock.hz, US).saturating_add(offset_us);
         let waited = now.run.saturating_sub(start.arrived);
         let wall = now.wall.checked_sub(waited).unwrap_or(now.wall);
-        self.video.begin(offset_us);
-        self.audio.begin(offset_us);
         if self.epoch.is_some() {
-            self.gap_us += (first_us + offset_us - self.end_us()).max(0);
+            self.gap_us += whole_ms(media_us - self.end_us());
         }
+        self.video.begin(offset_us, media_us);
+        self.audio.begin(offset_us, media_us);
         self.anchored_at = start.arrived;
-        self.open_epoch(Anchor { media_us: first_us + offset_us, wall }, &start.kinds);
+        self.open_epoch(Anchor { media_us, wall }, &start.kinds);
         for frame in start.frames {
             self.run_frame(now, frame, out);
         }
     }
 
     fn run_frame(&mut self, now: Now, frame: RawFrame, out: &mut Vec<Timed>) {
-        let Some(session) = self.session.as_ref() else { return };
+        let Some(session) = self.session.as_ref() else {
+            return;
+        };
         let clock = session.clock();
         let configured = session.config(frame.kind).is_some();
-        let Some(epoch) = self.epoch.clone() else { return };
+        let Some(epoch) = self.epoch.clone() else {
+            return;
+        };
         if !configured {
             self.stats.dropped_without_config += 1;
             return;
@@ -233,12 +262,17 @@ impl Timeline {
         }
         self.detect_jump(now, &frame, clock);
         self.apply_change(now, &frame, clock);
-        let Some(epoch) = self.epoch.clone() else { return };
+        let Some(epoch) = self.epoch.clone() else {
+            return;
+        };
         let Some(track) = epoch.first(frame.kind) else {
             self.stats.dropped_before_key += 1;
             return;
         };
-        let config = self.session.as_ref().and_then(|session| session.config(frame.kind));
+        let config = self
+            .session
+            .as_ref()
+            .and_then(|session| session.config(frame.kind));
         if config != Some(&track.codec) {
             self.stats.dropped_before_key += 1;
             return;
@@ -246,7 +280,12 @@ impl Timeline {
         let timed = self.place(track, frame, clock);
         if Some(timed.track) == epoch.lead().map(|lead| lead.id) {
             let media_us = rescale(timed.dts, track.timescale, US);
-            let elapsed_us = now.us() - Now { run: self.anchored_at, wall: now.wall }.us();
+            let elapsed_us = now.us()
+                - Now {
+                    run: self.anchored_at,
+                    wall: now.wall,
+                }
+                .us();
             self.drift_us = media_us - epoch.anchor.media_us - elapsed_us;
         }
         out.push((epoch, timed));
@@ -257,44 +296,74 @@ impl Timeline {
         let wanted = track_clock.to_output(frame.raw, clock.hz, track.timescale);
         let (dts, clamped) = track_clock.advance(wanted, track);
         let limit = COMPOSITION_MS_MAX * i64::from(track.timescale) / 1_000;
-        let composition = rescale(i64::from(frame.composition), clock.hz, track.timescale).clamp(-limit, limit);
+        let composition =
+            rescale(i64::from(frame.composition), clock.hz, track.timescale).clamp(-limit, limit);
         self.stats.clamped += u64::from(clamped);
-        Frame { track: track.id, dts, pts: dts + composition, sync: frame.sync, payload: frame.payload }
+        Frame {
+            track: track.id,
+            dts,
+            pts: dts + composition,
+            sync: frame.sync,
+            payload: frame.payload,
+        }
     }
 
     /// A timestamp far from the last one replaces the source's clock: the output goes on one frame later, and a
     /// discontinuity is announced at the next key frame. The other track of the source jumps too; it follows with
     /// the same offset instead of announcing another one.
     fn detect_jump(&mut self, now: Now, frame: &RawFrame, clock: SessionClock) {
-        let Some(track) = self.epoch.as_ref().and_then(|epoch| epoch.first(frame.kind)) else { return };
-        let timescale = track.timescale;
-        let other_offset_us = match frame.kind {
-            Kind::Video => self.audio.offset_us(),
-            Kind::Audio => self.video.offset_us(),
-        };
+        if self
+            .epoch
+            .as_ref()
+            .is_none_or(|epoch| epoch.first(frame.kind).is_none())
+        {
+            return;
+        }
+        let other_offset_us = self.clock_mut(other_than(frame.kind)).offset_us();
         let end_us = self.end_us();
         let own = self.clock_mut(frame.kind);
-        if !own.jumped(frame.raw, clock.hz, end_us) {
+        if !own.jumped(frame.raw, clock.hz, end_us, now.us()) {
             return;
         }
         let previous_us = own.offset_us();
         own.set_offset_us(other_offset_us);
-        if previous_us != other_offset_us && !own.jumped(frame.raw, clock.hz, end_us) {
+        if previous_us != other_offset_us && !own.jumped(frame.raw, clock.hz, end_us, now.us()) {
             return;
         }
-        own.continue_from_last(frame.raw, clock.hz, timescale);
+        // Nothing of a track that joins is out yet, so its clock can be set without a discontinuity.
+        let joins = !own.comparable();
+        let was_silent = own.silent_us(end_us) > JOIN_SKEW_MS_MAX * 1_000;
+        let next_us = if joins || was_silent {
+            end_us
+        } else {
+            own.end_us()
+        };
+        own.continue_at(next_us, frame.raw, clock.hz);
+        let offset_us = own.offset_us();
+        let other = self.clock_mut(other_than(frame.kind));
+        if !other.comparable() {
+            // It has not begun on the clock that was replaced, so it begins on this one.
+            other.set_offset_us(offset_us);
+        }
         self.stats.jumps += 1;
-        self.request_change(now, true);
+        if !joins {
+            self.request_change(now, true);
+        }
     }
 
     fn request_change(&mut self, now: Now, clock_jumped: bool) {
-        let change = self.change.get_or_insert(Change { since: now.run, clock_jumped });
+        let change = self.change.get_or_insert(Change {
+            since: now.run,
+            clock_jumped,
+        });
         change.clock_jumped |= clock_jumped;
     }
 
     /// Opens the epoch that waits, at a key frame or when it has waited long enough.
     fn apply_change(&mut self, now: Now, frame: &RawFrame, clock: SessionClock) {
-        let (Some(change), Some(session), Some(epoch)) = (self.change, self.session.as_ref(), self.epoch.clone()) else {
+        let (Some(change), Some(session), Some(epoch)) =
+            (self.change, self.session.as_ref(), self.epoch.clone())
+        else {
             return;
         };
         let has_video = epoch.first(Kind::Video).is_some();
@@ -304,7 +373,8 @@ impl Timeline {
             return;
         }
         // A new video configuration can only begin with a key frame, however long that takes.
-        let video_kept = epoch.first(Kind::Video).map(|track| &track.codec) == session.config(Kind::Video);
+        let video_kept =
+            epoch.first(Kind::Video).map(|track| &track.codec) == session.config(Kind::Video);
         if !video_key && !video_kept && has_video {
             return;
         }
@@ -313,36 +383,88 @@ impl Timeline {
             .filter(|&kind| session.config(kind).is_some())
             .filter(|&kind| kind == Kind::Audio || has_video || video_key)
             .collect();
+        // An epoch begins with a frame, never empty.
+        if !kinds.contains(&frame.kind) {
+            return;
+        }
         self.change = None;
         let mut anchor = epoch.anchor;
+        if epoch.first(frame.kind).is_none() {
+            self.align_joining(now, frame, clock);
+        }
+        let at_us = self.clock_mut(frame.kind).at_us(frame.raw, clock.hz);
         if change.clock_jumped {
-            let at_us = self.output_us(frame, clock);
-            let gap_us = (now.us() - at_us).max(0) / 1_000 * 1_000;
-            self.video.shift(gap_us);
-            self.audio.shift(gap_us);
+            let end_us = self.end_us();
+            // The other track may have gone on, past what this one jumped over. Then only the rest is a gap.
+            let behind = end_us.saturating_sub(at_us) > JUMP_BACKWARD_MS_MAX * 1_000;
+            let begins_us = if behind {
+                self.next_dts_us(now)
+            } else {
+                now.us()
+            };
+            let shift_us = whole_ms(begins_us.saturating_sub(at_us));
+            let gap_us = if behind {
+                whole_ms(now.us().saturating_sub(end_us))
+            } else {
+                shift_us
+            };
+            self.clock_mut(frame.kind).shift(shift_us);
+            self.clock_mut(other_than(frame.kind)).shift(gap_us);
             self.gap_us += gap_us;
-            anchor = Anchor { media_us: at_us + gap_us, wall: now.wall };
+            anchor = Anchor {
+                media_us: at_us + shift_us,
+                wall: now.wall,
+            };
             self.anchored_at = now.run;
         }
         self.open_epoch(anchor, &kinds);
     }
 
-    fn open_epoch(&mut self, anchor: Anchor, kinds: &[Kind]) {
-        let Some(session) = self.session.as_ref() else { return };
-        let tracks = kinds
-            .iter()
-            .filter_map(|&kind| session.config(kind).map(|codec| Track::new(id_of(kind), codec.clone())))
-            .collect();
-        let index = self.epoch.as_ref().map_or(0, |epoch| epoch.index + 1);
-        self.epoch = Some(Arc::new(Epoch { index, anchor, gap_us: self.gap_us, tracks }));
+    /// A track that begins an epoch must not turn the time of the stream back, nor leave a hole. If its clock is that far
+    /// off, it belongs where it arrives.
+    fn align_joining(&mut self, now: Now, frame: &RawFrame, clock: SessionClock) {
+        let (end_us, next_us) = (self.end_us(), self.next_dts_us(now));
+        let own = self.clock_mut(frame.kind);
+        let at_us = own.at_us(frame.raw, clock.hz);
+        let behind = end_us.saturating_sub(at_us) > JUMP_BACKWARD_MS_MAX * 1_000;
+        if behind || at_us.saturating_sub(next_us) > JOIN_SKEW_MS_MAX * 1_000 {
+            own.continue_at(end_us, frame.raw, clock.hz);
+            self.stats.jumps += 1;
+        }
     }
 
-    fn output_us(&self, frame: &RawFrame, clock: SessionClock) -> i64 {
-        let track_clock = match frame.kind {
-            Kind::Video => &self.video,
-            Kind::Audio => &self.audio,
+    fn open_epoch(&mut self, anchor: Anchor, kinds: &[Kind]) {
+        let Some(session) = self.session.as_ref() else {
+            return;
         };
-        rescale(frame.raw, clock.hz, US) + track_clock.offset_us()
+        let tracks = kinds
+            .iter()
+            .filter_map(|&kind| {
+                session
+                    .config(kind)
+                    .map(|codec| Track::new(id_of(kind), codec.clone()))
+            })
+            .collect();
+        let index = self
+            .epoch
+            .as_ref()
+            .map_or(0, |epoch| epoch.index.saturating_add(1));
+        // A source that ran ahead of the wall clock, or a wall clock that was set back, must not turn the time of the
+        // stream back (CONFORMANCE H12).
+        let ahead = self
+            .epoch
+            .as_ref()
+            .map(|epoch| epoch.anchor.wall_at(anchor.media_us));
+        let anchor = Anchor {
+            wall: ahead.map_or(anchor.wall, |ahead| ahead.max(anchor.wall)),
+            ..anchor
+        };
+        self.epoch = Some(Arc::new(Epoch {
+            index,
+            anchor,
+            gap_us: self.gap_us,
+            tracks,
+        }));
     }
 
     /// The rule at a discontinuity, for a frame that arrived at `now`.
@@ -373,9 +495,24 @@ struct RawFrame {
     payload: Bytes,
 }
 
+/// A gap in whole milliseconds, rounded down: what formats that collapse gaps subtract must be exact.
+fn whole_ms(gap_us: i64) -> i64 {
+    gap_us.max(0) / 1_000 * 1_000
+}
+
+fn other_than(kind: Kind) -> Kind {
+    match kind {
+        Kind::Video => Kind::Audio,
+        Kind::Audio => Kind::Video,
+    }
+}
+
 fn id_of(kind: Kind) -> TrackId {
     match kind {
         Kind::Video => TrackId::VIDEO,
         Kind::Audio => TrackId::AUDIO,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,10 @@
 //! Owns: which elementary streams a live stream has, their clocks, and what stays constant between two
 //! discontinuities. Does not own: how time is derived from a source ([`crate::Timeline`]).
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::codec::Codec;
 
@@ -45,7 +48,11 @@ impl Track {
     /// A track with the timescale that its codec asks for.
     #[must_use]
     pub fn new(id: TrackId, codec: Codec) -> Self {
-        Self { id, timescale: codec.timescale(), codec }
+        Self {
+            id,
+            timescale: codec.timescale(),
+            codec,
+        }
     }
 
     /// What the track carries.
@@ -62,6 +69,20 @@ pub struct Anchor {
     pub media_us: i64,
     /// The wall clock at that media time. It only labels (PROGRAM-DATE-TIME); it never decides a timeout.
     pub wall: SystemTime,
+}
+
+impl Anchor {
+    /// The wall time of a media time, in microseconds; the anchor's own where the clock cannot express it.
+    #[must_use]
+    pub fn wall_at(&self, media_us: i64) -> SystemTime {
+        let offset = Duration::from_micros(media_us.saturating_sub(self.media_us).unsigned_abs());
+        let wall = if media_us >= self.media_us {
+            self.wall.checked_add(offset)
+        } else {
+            self.wall.checked_sub(offset)
+        };
+        wall.unwrap_or(self.wall)
+    }
 }
 
 /// What holds between two discontinuities: the tracks and the anchor. Every frame points at its epoch, so a reader

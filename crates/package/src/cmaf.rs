@@ -8,7 +8,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -25,6 +25,9 @@ use crate::{
 };
 
 const US: u32 = 1_000_000;
+/// How far a track may go on behind a cut and still have its last sample before the cut reach to it. More is a hole, and
+/// the segment behind the cut begins with it. The longest AAC frame, 1024 samples at 7350 Hz, lasts 139 ms.
+const HOLE_US_MAX: i64 = 200_000;
 /// What the last video sample before a hole or the end is taken to last, when nothing has shown it.
 const VIDEO_SAMPLE_MS_DEFAULT: u32 = 40;
 
@@ -34,6 +37,9 @@ pub struct Packager {
     current: Option<Current>,
     /// mfhd sequence number: goes up over the whole run (C4).
     sequence: u32,
+    /// The wall time of the newest segment. It never goes back, even where sound ran ahead of the picture that begins
+    /// an epoch (H12).
+    wall: SystemTime,
 }
 
 #[derive(Debug)]
@@ -48,6 +54,8 @@ struct Current {
     samples: Vec<Sample>,
     /// Decode time of the first of `samples`, shifted, ticks.
     part_start: i64,
+    /// Where the newest sample ends, shifted, ticks.
+    end: Option<i64>,
     segment: OpenSegment,
 }
 
@@ -66,38 +74,56 @@ impl Packager {
     /// A packager at the start of a run.
     #[must_use]
     pub fn new() -> Self {
-        Self { current: None, sequence: 0 }
+        Self {
+            current: None,
+            sequence: 0,
+            wall: UNIX_EPOCH,
+        }
     }
 
-    /// Takes a frame; it belongs behind every mark that was passed to [`Self::cut`].
+    /// Takes a frame; it belongs behind every mark that was passed to [`Self::cut`]. One that belongs before them or
+    /// within the sample before it, because it came too late, is dropped: decode times only go up (C3).
     pub fn push(&mut self, frame: Frame) {
-        let Some(current) = self.current.as_mut() else { return };
-        let shift = *current.shift.get_or_insert(frame.pts - frame.dts);
+        let Some(current) = self.current.as_mut() else {
+            return;
+        };
+        let shift = *current.shift.get_or_insert_with(|| shift_of(&frame));
+        let at_us = rescale(frame.dts + shift, current.init.track.timescale, US);
+        if at_us < current.segment.mark_us || current.end.is_some_and(|end| frame.dts + shift < end)
+        {
+            return;
+        }
         current.settle(Some(frame.dts + shift));
         current.held = Some(frame);
     }
 
     /// Ends what the mark says, and begins what comes after it. The last sample before an epoch mark gets the duration
-    /// of those before it. `track` is the track in the mark's epoch; `first` says
-    /// that the run begins here. Returns the segment that became complete.
-    pub fn cut(&mut self, mark: &Mark, track: &Track, first: bool) -> Option<Segment> {
+    /// of those before it. `track` is the track in the mark's epoch; without it, segments are gaps from there on.
+    /// `first` says that the run begins here. Returns the segment that became complete.
+    pub fn cut(&mut self, mark: &Mark, track: Option<&Track>, first: bool) -> Option<Segment> {
         let Some(current) = self.current.as_mut() else {
-            self.begin(mark, track, first);
+            self.begin(mark, track?, first);
             return None;
         };
         match mark.cut {
             Cut::Epoch => current.settle(None),
-            Cut::Part | Cut::Segment => current.stretch_to(rescale(mark.at_us, US, current.init.track.timescale)),
+            Cut::Segment => {
+                current.stretch_to(rescale(mark.at_us, US, current.init.track.timescale))
+            }
+            Cut::Part => {}
         }
         self.end_part();
         if mark.cut == Cut::Part {
             return None;
         }
-        let segment = self.end_segment(mark.at_us);
-        if mark.cut == Cut::Epoch {
-            self.begin(mark, track, first);
-        } else if let Some(current) = self.current.as_mut() {
-            current.segment = OpenSegment::new(mark, false);
+        let segment = self.end_segment(mark.ends_us);
+        match (mark.cut, track, self.current.as_mut()) {
+            (Cut::Epoch, Some(track), _) => self.begin(mark, track, first),
+            (cut, _, Some(current)) => {
+                current.anchor = mark.epoch.anchor;
+                current.segment = OpenSegment::new(mark, cut == Cut::Epoch);
+            }
+            (_, _, None) => {}
         }
         segment
     }
@@ -111,10 +137,11 @@ impl Packager {
         segment.filter(|segment| !segment.is_gap())
     }
 
-    /// The newest frame is the first behind the next mark: its predecessor ends where it begins.
-    pub fn settle_before(&mut self, frame: &Frame) {
+    /// `frame` is the first behind the mark at `mark_us`: its predecessor ends where it begins, unless that is far off.
+    pub fn settle_before(&mut self, frame: &Frame, mark_us: i64) {
         if let Some(current) = self.current.as_mut()
             && let Some(shift) = current.shift
+            && rescale(frame.dts + shift, current.init.track.timescale, US) - mark_us <= HOLE_US_MAX
         {
             current.settle(Some(frame.dts + shift));
         }
@@ -132,11 +159,19 @@ impl Packager {
     pub fn open(&self) -> Option<Open> {
         let current = self.current.as_ref()?;
         let segment = &current.segment;
-        Some(Open { msn: segment.msn, init: Arc::clone(&current.init), parts: segment.parts.clone() })
+        Some(Open {
+            msn: segment.msn,
+            init: Arc::clone(&current.init),
+            parts: segment.parts.clone(),
+        })
     }
 
     fn begin(&mut self, mark: &Mark, track: &Track, first: bool) {
-        let init = Init { discontinuity: mark.discontinuity, track: track.clone(), bytes: fmp4::init(track) };
+        let init = Init {
+            discontinuity: mark.discontinuity,
+            track: track.clone(),
+            bytes: fmp4::init(track),
+        };
         self.current = Some(Current {
             init: Arc::new(init),
             anchor: mark.epoch.anchor,
@@ -145,26 +180,47 @@ impl Packager {
             frame_ticks: default_frame_ticks(track),
             samples: Vec::new(),
             part_start: 0,
+            end: None,
             segment: OpenSegment::new(mark, !first),
         });
     }
 
     fn end_part(&mut self) {
-        let Some(current) = self.current.as_mut() else { return };
-        let Some(first) = current.samples.first() else { return };
+        let Some(current) = self.current.as_mut() else {
+            return;
+        };
+        let Some(first) = current.samples.first() else {
+            return;
+        };
         let independent = first.sync;
         self.sequence = self.sequence.wrapping_add(1);
         let decode_time = u64::try_from(current.part_start).unwrap_or(0);
         let chunk = fmp4::fragment(self.sequence, decode_time, &current.samples);
-        let bytes = if current.segment.parts.is_empty() { with_segment_type(&chunk) } else { chunk };
-        let ticks: i64 = current.samples.iter().map(|sample| i64::from(sample.duration)).sum();
+        let bytes = if current.segment.parts.is_empty() {
+            with_segment_type(&chunk)
+        } else {
+            chunk
+        };
+        let ticks: i64 = current
+            .samples
+            .iter()
+            .map(|sample| i64::from(sample.duration))
+            .sum();
         let end = current.part_start + ticks;
         let timescale = current.init.track.timescale;
         let duration_us = rescale(end, timescale, US) - rescale(current.part_start, timescale, US);
-        let start = current.segment.span.map_or(current.part_start, |(start, _)| start);
+        let start = current
+            .segment
+            .span
+            .map_or(current.part_start, |(start, _)| start);
         current.segment.span = Some((start, end));
         let samples = u32::try_from(current.samples.len()).unwrap_or(u32::MAX);
-        current.segment.parts.push(Part { duration_us, independent, samples, bytes });
+        current.segment.parts.push(Part {
+            duration_us,
+            independent,
+            samples,
+            bytes,
+        });
         current.samples.clear();
     }
 
@@ -172,19 +228,32 @@ impl Packager {
         let current = self.current.as_mut()?;
         let timescale = current.init.track.timescale;
         let (start_us, end_us) = match current.segment.span {
-            Some((start, end)) => (rescale(start, timescale, US), rescale(end, timescale, US)),
+            Some((start, end)) => {
+                let (start_us, mark_us) = (rescale(start, timescale, US), current.segment.mark_us);
+                let begins_with_hole = start_us - mark_us > HOLE_US_MAX;
+                (
+                    if begins_with_hole { mark_us } else { start_us },
+                    rescale(end, timescale, US),
+                )
+            }
             None => (current.segment.mark_us, end_us.max(current.segment.mark_us)),
         };
+        self.wall = self.wall.max(current.anchor.wall_at(start_us));
         Some(Segment {
             msn: current.segment.msn,
             discontinuity: current.segment.discontinuity,
             after_discontinuity: current.segment.after_discontinuity,
             init: Arc::clone(&current.init),
             duration_us: end_us - start_us,
-            program_date_time: wall_at(current.anchor, start_us),
+            program_date_time: self.wall,
             parts: std::mem::take(&mut current.segment.parts),
         })
     }
+}
+
+/// What is added to every dts of an epoch that begins with `frame`. Decode times cannot be negative.
+pub(crate) fn shift_of(frame: &Frame) -> i64 {
+    (frame.pts - frame.dts).max(-frame.dts)
 }
 
 impl Default for Packager {
@@ -196,18 +265,22 @@ impl Default for Packager {
 impl Current {
     /// Turns the held frame into a sample that lasts until `next`, or as long as the one before it.
     fn settle(&mut self, next: Option<i64>) {
-        let (Some(frame), Some(shift)) = (self.held.take(), self.shift) else { return };
+        let (Some(frame), Some(shift)) = (self.held.take(), self.shift) else {
+            return;
+        };
         let start = frame.dts + shift;
         let duration = match next {
             Some(next) => next - start,
             None => self.frame_ticks,
         };
-        if (1..=i64::from(self.init.track.timescale)).contains(&duration) {
+        // A pause says nothing about the sample at the end, which must not outgrow its segment.
+        if (1..=rescale(HOLE_US_MAX, US, self.init.track.timescale)).contains(&duration) {
             self.frame_ticks = duration;
         }
         if self.samples.is_empty() {
             self.part_start = start;
         }
+        self.end = Some(start + duration);
         self.samples.push(Sample {
             duration: u32::try_from(duration).unwrap_or(1),
             composition: i32::try_from(frame.pts - start).unwrap_or(0),
@@ -216,10 +289,12 @@ impl Current {
         });
     }
 
-    /// The track is silent when a mark comes: its last sample is shown until there, so that decode times stay
+    /// The track is silent when its segment ends: its last sample is shown until there, so that decode times stay
     /// continuous (C3).
     fn stretch_to(&mut self, mark: i64) {
-        let (Some(frame), Some(shift)) = (self.held.as_ref(), self.shift) else { return };
+        let (Some(frame), Some(shift)) = (self.held.as_ref(), self.shift) else {
+            return;
+        };
         let next = (frame.dts + shift < mark).then_some(mark);
         self.settle(next);
     }
@@ -251,14 +326,4 @@ fn with_segment_type(chunk: &Bytes) -> Bytes {
     bytes.extend_from_slice(&styp);
     bytes.extend_from_slice(chunk);
     bytes.freeze()
-}
-
-fn wall_at(anchor: Anchor, media_us: i64) -> SystemTime {
-    let offset = Duration::from_micros((media_us - anchor.media_us).unsigned_abs());
-    let wall = if media_us >= anchor.media_us {
-        anchor.wall.checked_add(offset)
-    } else {
-        anchor.wall.checked_sub(offset)
-    };
-    wall.unwrap_or(anchor.wall)
 }

@@ -11,10 +11,15 @@ use weir_media::Epoch;
 /// How far a key frame may come before the wanted duration and still end the segment: RTMP rounds to milliseconds and
 /// encoders place key frames a frame early or late.
 const CUT_TOLERANCE_US: i64 = 100_000;
+/// How short a segment that a forced cut began may be when a key frame ends it: a shorter one is hardly worth a request.
+const AFTER_FORCED_US_MIN: i64 = 250_000;
 /// How long the second key frame is awaited before the target duration is chosen (H4).
 const GOP_WAIT_US: i64 = 3_000_000;
 /// The target duration when the key frames are too far apart to wait for (H4), in seconds.
 const TARGET_S_LONG_GOP: i64 = 10;
+/// How much longer than the target a segment may get when the lead track pauses; together with the pause of another
+/// track at the same cut it stays below the half second that H3 leaves.
+pub(crate) const HOLE_US_MAX: i64 = 250_000;
 /// What a frame is taken to last until two have shown it.
 const FRAME_US_DEFAULT: i64 = 40_000;
 
@@ -36,6 +41,8 @@ pub enum Cut {
 pub struct Mark {
     /// Presentation time on the output clock, microseconds. What is presented from here on belongs behind the mark.
     pub at_us: i64,
+    /// Where the output before the mark ends: at the mark, or before the gap between two epochs.
+    pub ends_us: i64,
     /// What ends here.
     pub cut: Cut,
     /// Media sequence number of the segment that begins, or goes on, here.
@@ -68,13 +75,23 @@ pub struct Cutter {
     part_start_us: i64,
     last_us: i64,
     frame_us: i64,
+    begun: bool,
+    /// Whether the open segment begins with a key frame. If not, the next key frame ends it early: otherwise key frames
+    /// as far apart as the target would never meet a cut again.
+    begun_by_key: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
-    /// The first key frame came at this time; the second decides.
-    Measuring { first_key_us: i64 },
-    Fixed { target_s: i64 },
+    /// The first key frame of this epoch came at this time; the second decides. An epoch before may have left a
+    /// segment this long.
+    Measuring {
+        first_key_us: i64,
+        longest_us: i64,
+    },
+    Fixed {
+        target_s: i64,
+    },
 }
 
 impl Cutter {
@@ -84,7 +101,10 @@ impl Cutter {
         Self {
             segment_us: i64::from(segment_ms) * 1_000,
             part_us: i64::from(part_ms) * 1_000,
-            target: Target::Measuring { first_key_us: 0 },
+            target: Target::Measuring {
+                first_key_us: 0,
+                longest_us: 0,
+            },
             msn: first.msn,
             discontinuity: first.discontinuity,
             epoch: None,
@@ -92,13 +112,18 @@ impl Cutter {
             part_start_us: 0,
             last_us: 0,
             frame_us: FRAME_US_DEFAULT,
+            begun: false,
+            begun_by_key: true,
         }
     }
 
     /// The first numbers that this run has not used.
     #[must_use]
     pub fn next_numbers(&self) -> Numbers {
-        Numbers { msn: self.msn + 1, discontinuity: self.discontinuity + 1 }
+        Numbers {
+            msn: self.msn + 1,
+            discontinuity: self.discontinuity + 1,
+        }
     }
 
     /// The target duration in seconds, once it is known; from then on it never changes.
@@ -117,25 +142,43 @@ impl Cutter {
     }
 
     /// A frame of the lead track, presented at `at_us`; appends the marks that lie at or before it.
-    pub fn lead(&mut self, epoch: &Arc<Epoch>, at_us: i64, sync: bool, audio_only: bool, marks: &mut VecDeque<Mark>) {
-        if !self.epoch.as_ref().is_some_and(|current| Epoch::same(current, epoch)) {
+    pub fn lead(
+        &mut self,
+        epoch: &Arc<Epoch>,
+        at_us: i64,
+        sync: bool,
+        audio_only: bool,
+        marks: &mut VecDeque<Mark>,
+    ) {
+        if !self
+            .epoch
+            .as_ref()
+            .is_some_and(|current| Epoch::same(current, epoch))
+        {
             self.begin_epoch(epoch, at_us, audio_only, marks);
+            self.begun_by_key = sync;
             return;
         }
-        let delta_us = at_us - self.last_us;
+        let delta_us = at_us.saturating_sub(self.last_us);
         if (1..=US_PER_S).contains(&delta_us) {
             self.frame_us = delta_us;
         }
         self.last_us = self.last_us.max(at_us);
         self.measure(at_us, sync);
-        self.skip_hole(at_us, delta_us, marks);
+        self.skip_hole(at_us, sync, marks);
         let elapsed_us = at_us - self.segment_start_us;
-        let wanted = sync && elapsed_us >= self.segment_us - CUT_TOLERANCE_US;
-        let forced = self
-            .target_s()
-            .is_some_and(|target_s| elapsed_us + self.frame_us > target_s * US_PER_S + CUT_TOLERANCE_US);
+        let shortest_us = if self.begun_by_key {
+            self.segment_us - CUT_TOLERANCE_US
+        } else {
+            AFTER_FORCED_US_MIN
+        };
+        let wanted = sync && elapsed_us >= shortest_us;
+        let forced = self.target_s().is_some_and(|target_s| {
+            elapsed_us + self.frame_us > target_s * US_PER_S + CUT_TOLERANCE_US
+        });
         if self.target_s().is_some() && (wanted || forced) {
             self.cut_segment(at_us, marks);
+            self.begun_by_key = sync;
         } else if at_us - self.part_start_us + self.frame_us > self.part_us + self.frame_us / 2 {
             self.cut(at_us, Cut::Part, marks);
         }
@@ -143,50 +186,111 @@ impl Cutter {
 
     /// The lead track is silent and the others have gone on to `at_us`: segments go on without it.
     pub fn without_lead(&mut self, at_us: i64, marks: &mut VecDeque<Mark>) {
-        let Some(target_s) = self.target_s() else { return };
+        self.measure(at_us, false);
+        self.last_us = self.last_us.max(at_us);
+        let Some(target_s) = self.target_s() else {
+            return;
+        };
         while at_us - self.segment_start_us >= target_s * US_PER_S {
             self.cut_segment(self.segment_start_us + target_s * US_PER_S, marks);
+            self.begun_by_key = false;
         }
-        self.last_us = self.last_us.max(at_us);
     }
 
-    fn begin_epoch(&mut self, epoch: &Arc<Epoch>, at_us: i64, audio_only: bool, marks: &mut VecDeque<Mark>) {
+    /// The run is over. A target duration that is still unknown becomes what its segments need.
+    pub fn finish(&mut self) {
+        if let Target::Measuring { .. } = self.target {
+            self.fix_target(self.segment_us_until(self.ends_us()));
+        }
+    }
+
+    fn begin_epoch(
+        &mut self,
+        epoch: &Arc<Epoch>,
+        at_us: i64,
+        audio_only: bool,
+        marks: &mut VecDeque<Mark>,
+    ) {
         if self.epoch.replace(Arc::clone(epoch)).is_some() {
             self.msn += 1;
             self.discontinuity += 1;
         }
+        let ends_us = self.ends_us();
         match self.target {
             // Every audio frame is a sync point, so any duration can be kept.
-            Target::Measuring { .. } if audio_only => {
-                self.target = Target::Fixed { target_s: ceil_s(self.segment_us) };
+            Target::Measuring { longest_us, .. } => {
+                let longest_us = longest_us.max(self.segment_us_until(ends_us));
+                self.target = Target::Measuring {
+                    first_key_us: at_us,
+                    longest_us,
+                };
+                if audio_only {
+                    self.fix_target(self.segment_us);
+                }
             }
-            Target::Measuring { .. } => self.target = Target::Measuring { first_key_us: at_us },
             Target::Fixed { .. } => {}
         }
         self.last_us = at_us;
         self.segment_start_us = at_us;
-        self.cut(at_us, Cut::Epoch, marks);
+        self.push_mark(at_us, ends_us, Cut::Epoch, marks);
+    }
+
+    /// Where the output ends if nothing more comes.
+    fn ends_us(&self) -> i64 {
+        self.last_us
+            .saturating_add(self.frame_us.min(FRAME_US_DEFAULT))
+    }
+
+    /// How long the open segment is if it ends at `ends_us`; 0 before the first segment.
+    fn segment_us_until(&self, ends_us: i64) -> i64 {
+        if self.begun {
+            ends_us.saturating_sub(self.segment_start_us)
+        } else {
+            0
+        }
+    }
+
+    fn fix_target(&mut self, wanted_us: i64) {
+        let Target::Measuring { longest_us, .. } = self.target else {
+            return;
+        };
+        let target_s = [wanted_us, longest_us]
+            .map(|us| ceil_s(us - CUT_TOLERANCE_US))
+            .into_iter()
+            .max();
+        self.target = Target::Fixed {
+            target_s: target_s.unwrap_or(0).max(ceil_s(self.segment_us)),
+        };
     }
 
     /// Chooses the target duration: from the distance of the first two key frames, or without it after a while.
     fn measure(&mut self, at_us: i64, sync: bool) {
-        let Target::Measuring { first_key_us } = self.target else { return };
-        let gop_us = at_us - first_key_us;
-        if sync && gop_us > 0 {
-            let gops = (self.segment_us - CUT_TOLERANCE_US).max(1).div_ceil_positive(gop_us);
-            let target_s = ceil_s(gops * gop_us - CUT_TOLERANCE_US).max(ceil_s(self.segment_us));
-            self.target = Target::Fixed { target_s };
-        } else if gop_us >= GOP_WAIT_US {
-            self.target = Target::Fixed { target_s: TARGET_S_LONG_GOP.max(ceil_s(self.segment_us)) };
+        let Target::Measuring { first_key_us, .. } = self.target else {
+            return;
+        };
+        let gop_us = at_us.saturating_sub(first_key_us);
+        if sync && (1..=GOP_WAIT_US + CUT_TOLERANCE_US).contains(&gop_us) {
+            let gops = (self.segment_us - CUT_TOLERANCE_US)
+                .max(1)
+                .div_ceil_positive(gop_us);
+            self.fix_target(gops * gop_us);
+        } else if gop_us >= GOP_WAIT_US + CUT_TOLERANCE_US {
+            self.fix_target(TARGET_S_LONG_GOP * US_PER_S);
         }
     }
 
-    /// The lead track paused for longer than a segment may last: the hole becomes segments without it.
-    fn skip_hole(&mut self, at_us: i64, delta_us: i64, marks: &mut VecDeque<Mark>) {
-        let Some(target_s) = self.target_s() else { return };
-        if delta_us > US_PER_S && at_us - self.segment_start_us > target_s * US_PER_S + CUT_TOLERANCE_US {
+    /// The lead track paused for longer than a segment may last: the hole becomes segments without it. What would
+    /// last less than a second stays with the segment that follows, so that sequence numbers do not outrun the clock.
+    fn skip_hole(&mut self, at_us: i64, sync: bool, marks: &mut VecDeque<Mark>) {
+        let Some(target_s) = self.target_s() else {
+            return;
+        };
+        if at_us - self.segment_start_us > target_s * US_PER_S + HOLE_US_MAX {
             self.without_lead(at_us - 1, marks);
-            self.cut_segment(at_us, marks);
+            if at_us - self.segment_start_us >= US_PER_S {
+                self.cut_segment(at_us, marks);
+                self.begun_by_key = sync;
+            }
         }
     }
 
@@ -197,9 +301,23 @@ impl Cutter {
     }
 
     fn cut(&mut self, at_us: i64, cut: Cut, marks: &mut VecDeque<Mark>) {
-        let Some(epoch) = self.epoch.clone() else { return };
+        self.push_mark(at_us, at_us, cut, marks);
+    }
+
+    fn push_mark(&mut self, at_us: i64, ends_us: i64, cut: Cut, marks: &mut VecDeque<Mark>) {
+        let Some(epoch) = self.epoch.clone() else {
+            return;
+        };
+        self.begun = true;
         self.part_start_us = at_us;
-        marks.push_back(Mark { at_us, cut, msn: self.msn, discontinuity: self.discontinuity, epoch });
+        marks.push_back(Mark {
+            at_us,
+            ends_us,
+            cut,
+            msn: self.msn,
+            discontinuity: self.discontinuity,
+            epoch,
+        });
     }
 }
 

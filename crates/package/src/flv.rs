@@ -39,7 +39,8 @@ impl Body {
         let (kind, header_len) = match &track.codec {
             Codec::H264(_) => {
                 let composition_ms = to_ms(frame.pts, track) - to_ms(frame.dts, track);
-                header = flv::video_frame_header(frame.sync, i32::try_from(composition_ms).unwrap_or(0));
+                header =
+                    flv::video_frame_header(frame.sync, i32::try_from(composition_ms).unwrap_or(0));
                 (TagKind::Video, header.len())
             }
             Codec::Aac(_) => {
@@ -48,13 +49,21 @@ impl Body {
                 (TagKind::Audio, 2)
             }
         };
-        Self { kind, header, header_len, payload: frame.payload.clone() }
+        Self {
+            kind,
+            header,
+            header_len,
+            payload: frame.payload.clone(),
+        }
     }
 
     /// The pieces, in order.
     #[must_use]
     pub fn pieces(&self) -> [&[u8]; 2] {
-        [self.header.get(..self.header_len).unwrap_or_default(), &self.payload]
+        [
+            self.header.get(..self.header_len).unwrap_or_default(),
+            &self.payload,
+        ]
     }
 }
 
@@ -74,7 +83,12 @@ pub fn timestamp(ms: i64) -> u32 {
 /// Appends the tag of a frame.
 pub fn put_frame(out: &mut BytesMut, epoch: &Epoch, track: &Track, frame: &Frame) {
     let body = Body::of(track, frame);
-    flv::put_tag(out, body.kind, timestamp(collapsed_ms(epoch, track, frame)), &body.pieces());
+    flv::put_tag(
+        out,
+        body.kind,
+        timestamp(collapsed_ms(epoch, track, frame)),
+        &body.pieces(),
+    );
 }
 
 /// What a viewer needs before the first frame of an epoch, as bodies in order: metadata, only when the viewer joins
@@ -123,11 +137,19 @@ pub fn head_tags(epoch: &Epoch, at_ms: i64, joins: bool, with_anchor: bool) -> B
 
 /// The script body `onAnchor`: which wall time a timestamp had.
 fn anchor(epoch: &Epoch, at_ms: i64) -> Bytes {
-    let wall_ms = epoch.anchor.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let wall_ms = epoch
+        .anchor
+        .wall
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
     let anchored_ms = (epoch.anchor.media_us - epoch.gap_us) / 1_000;
     let wall_ms = i64::try_from(wall_ms).unwrap_or(0) + at_ms - anchored_ms;
     let values = vec![
-        ("timestamp_ms".to_owned(), Value::Number(f64::from(timestamp(at_ms)))),
+        (
+            "timestamp_ms".to_owned(),
+            Value::Number(f64::from(timestamp(at_ms))),
+        ),
         ("wall_ms".to_owned(), Value::Number(wall_ms as f64)),
     ];
     let mut body = BytesMut::new();
@@ -138,4 +160,89 @@ fn anchor(epoch: &Epoch, at_ms: i64) -> Bytes {
 
 fn to_ms(ticks: i64, track: &Track) -> i64 {
     rescale(ticks, track.timescale, 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{self, BOTH, S};
+
+    #[test]
+    fn head_is_metadata_then_configurations() {
+        let kinds = |joins| {
+            let bodies = head(&fixture::epoch(0, 0, &BOTH), joins);
+            bodies.into_iter().map(|(kind, _)| kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(false), [TagKind::Video, TagKind::Audio]);
+        assert_eq!(
+            kinds(true),
+            [TagKind::Script, TagKind::Video, TagKind::Audio]
+        );
+    }
+
+    #[test]
+    fn only_a_viewer_that_joins_gets_the_file_header() {
+        let epoch = fixture::epoch(0, 0, &fixture::AUDIO);
+        let joins = head_tags(&epoch, 0, true, false);
+        assert!(
+            joins.starts_with(b"FLV\x01\x04"),
+            "the flags name the tracks (V2)"
+        );
+        assert!(!head_tags(&epoch, 0, false, false).starts_with(b"FLV"));
+    }
+
+    #[test]
+    fn only_a_viewer_that_asks_gets_the_anchor() {
+        let epoch = fixture::epoch(0, 0, &fixture::AUDIO);
+        for (joins, with_anchor) in [(true, true), (true, false), (false, true), (false, false)] {
+            let tags = head_tags(&epoch, 0, joins, with_anchor);
+            let found = tags.windows(8).any(|bytes| bytes == b"onAnchor");
+            assert_eq!(found, with_anchor);
+        }
+    }
+
+    #[test]
+    fn gaps_are_collapsed_and_the_anchor_knows() {
+        let mut epoch = fixture::epoch(1, 60 * S, &BOTH);
+        std::sync::Arc::get_mut(&mut epoch)
+            .expect("not shared")
+            .gap_us = 50 * S;
+        let (epoch, frame) = fixture::audio(&epoch, 60 * S, 61 * S).remove(0);
+        let track = epoch.track(frame.track).expect("audio");
+        assert_eq!(collapsed_ms(&epoch, track, &frame), 10_000);
+        // The frame after one second has the anchor's wall time and a second.
+        let wall_ms = (fixture::BEGINS_S + 61) as f64 * 1_000.0;
+        let body = anchor(&epoch, 11_000);
+        assert!(body.windows(8).any(|bytes| bytes == wall_ms.to_be_bytes()));
+    }
+
+    #[test]
+    fn timestamps_wrap_at_32_bits() {
+        for (ms, expected) in [
+            (0, 0),
+            (0xFF_FFFF, 0xFF_FFFF),
+            (0xFFFF_FFFF, 0xFFFF_FFFF),
+            (0x1_0000_0005, 5),
+        ] {
+            assert_eq!(timestamp(ms), expected);
+        }
+    }
+
+    #[test]
+    fn composition_is_in_milliseconds_and_signed() {
+        let epoch = fixture::epoch(0, 0, &BOTH);
+        for (ticks, bytes) in [
+            (0, [0, 0, 0]),
+            (3_600, [0, 0, 40]),
+            (-3_600, [0xFF, 0xFF, 0xD8]),
+        ] {
+            let (_, mut frame) = fixture::video_gop(&epoch, S, 2 * S, 25).remove(0);
+            frame.pts = frame.dts + ticks;
+            let track = epoch.track(frame.track).expect("video");
+            let body = Body::of(track, &frame);
+            assert_eq!(body.pieces()[0][..2], [0x17, 1]);
+            assert_eq!(body.pieces()[0][2..], bytes);
+            assert_eq!(body.pieces()[1], &frame.payload[..]);
+        }
+    }
 }

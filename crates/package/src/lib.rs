@@ -7,6 +7,8 @@
 
 pub mod cmaf;
 pub mod cut;
+#[cfg(test)]
+mod fixture;
 pub mod flv;
 pub mod hls;
 mod segmenter;

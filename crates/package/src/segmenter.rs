@@ -9,8 +9,8 @@ use std::{collections::VecDeque, sync::Arc};
 use weir_media::{Epoch, Frame, Kind, Track, TrackId, rescale};
 
 use crate::{
-    cmaf::Packager,
-    cut::{Cut, Cutter, Mark, Numbers},
+    cmaf::{self, Packager},
+    cut::{Cut, Cutter, HOLE_US_MAX, Mark, Numbers},
     window::{Rendition, Segment, Snapshot},
 };
 
@@ -43,6 +43,8 @@ pub struct Segmenter {
     epoch: Option<Arc<Epoch>>,
     lanes: Vec<Lane>,
     waiting: VecDeque<(Arc<Epoch>, Frame)>,
+    /// Every track of the first epoch has a segment.
+    playable: bool,
     ended: bool,
 }
 
@@ -67,19 +69,24 @@ impl Segmenter {
             epoch: None,
             lanes: Vec::new(),
             waiting: VecDeque::new(),
+            playable: false,
             ended: false,
         }
     }
 
     /// Takes the next frame of the run.
     pub fn push(&mut self, epoch: &Arc<Epoch>, frame: &Frame) {
-        let Some((lead, track)) = epoch.lead().zip(epoch.track(frame.track)) else { return };
+        let Some((lead, track)) = epoch.lead().zip(epoch.track(frame.track)) else {
+            return;
+        };
         if lead.id == track.id {
             self.push_lead(epoch, track, frame);
         } else {
             self.waiting.push_back((Arc::clone(epoch), frame.clone()));
             let at_us = rescale(frame.pts, track.timescale, US);
-            if at_us - self.cutter.reached_us() > SILENCE_US_MAX && self.is_current(epoch) {
+            if !self.is_current(epoch) {
+                self.begin_without_lead(epoch, at_us);
+            } else if at_us - self.cutter.reached_us() > SILENCE_US_MAX {
                 self.go_on_without_lead(at_us - SILENCE_US_MAX);
             }
             if self.waiting.len() > WAITING_FRAMES_MAX {
@@ -91,7 +98,8 @@ impl Segmenter {
 
     /// The run is over: what is open becomes complete.
     pub fn finish(&mut self) {
-        self.drain(true);
+        self.flush();
+        self.cutter.finish();
         let at_us = self.cutter.reached_us();
         for lane in &mut self.lanes {
             if let Some(segment) = lane.packager.finish(at_us) {
@@ -99,6 +107,7 @@ impl Segmenter {
             }
         }
         self.ended = true;
+        self.playable = true;
     }
 
     /// What a later run of the same name has to count from, so that its numbers never go back.
@@ -113,20 +122,30 @@ impl Segmenter {
         self.lanes.iter().map(|lane| lane.segments_made).sum()
     }
 
-    /// What can be asked for now; none until the target duration is known and a segment is complete.
+    /// What can be asked for now; none until the target duration is known and each track has a complete segment. A track
+    /// that joins later is there once it has one.
     #[must_use]
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        let target_s = self.cutter.target_s().or(self.ended.then_some(i64::from(self.config.segment_ms.div_ceil(1_000))))?;
-        if self.lanes.is_empty() || self.lanes.iter().all(|lane| lane.rendition.segments.is_empty()) {
-            return None;
-        }
-        let mut renditions: Vec<Rendition> = self
+        let target_s = self.cutter.target_s()?;
+        let begun: Vec<&Lane> = self
             .lanes
             .iter()
-            .map(|lane| Rendition { open: lane.packager.open(), ..lane.rendition.clone() })
+            .filter(|lane| !lane.rendition.segments.is_empty())
+            .collect();
+        if begun.is_empty() || !self.playable {
+            return None;
+        }
+        let mut renditions: Vec<Rendition> = begun
+            .iter()
+            .map(|lane| lane.rendition.with_open(lane.packager.open()))
             .collect();
         renditions.sort_by_key(|rendition| rendition.kind == Kind::Audio);
-        Some(Arc::new(Snapshot { run: self.run.clone(), target_s, renditions, ended: self.ended }))
+        Some(Arc::new(Snapshot {
+            run: self.run.clone(),
+            target_s,
+            renditions,
+            ended: self.ended,
+        }))
     }
 
     fn push_lead(&mut self, epoch: &Arc<Epoch>, track: &Track, frame: &Frame) {
@@ -134,21 +153,26 @@ impl Segmenter {
             Some(lane) => lane.packager.shift(),
             None => None,
         };
-        let shift = shift.unwrap_or(frame.pts - frame.dts);
+        let shift = shift.unwrap_or_else(|| cmaf::shift_of(frame));
         let at_us = rescale(frame.dts + shift, track.timescale, US);
         if !self.is_current(epoch) {
-            // What waits for the old epoch will get no more company.
-            self.drain(true);
-            self.open_lanes(epoch);
+            self.open_lanes(epoch, track.id);
         }
         let mut marks = VecDeque::new();
-        self.cutter.lead(epoch, at_us, frame.sync, track.kind() == Kind::Audio, &mut marks);
-        let holes = marks.front().is_some_and(|mark| mark.at_us < at_us);
+        self.cutter.lead(
+            epoch,
+            at_us,
+            frame.sync,
+            track.kind() == Kind::Audio,
+            &mut marks,
+        );
         self.announce(track.id, &marks);
         let (config, target_s) = (self.config, self.cutter.target_s());
-        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == track.id) else { return };
-        if !holes && marks.front().is_some_and(|mark| mark.cut != Cut::Epoch) {
-            lane.packager.settle_before(frame);
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == track.id) else {
+            return;
+        };
+        if let Some(mark) = marks.front().filter(|mark| mark.cut != Cut::Epoch) {
+            lane.packager.settle_before(frame, mark.at_us);
         }
         for mark in &marks {
             lane.cut(mark, config, target_s);
@@ -156,14 +180,50 @@ impl Segmenter {
         lane.packager.push(frame.clone());
     }
 
+    /// An epoch whose lead track has not come although another has been there for long, until `at_us`.
+    fn begin_without_lead(&mut self, epoch: &Arc<Epoch>, at_us: i64) {
+        let newer = |(waiting, frame): &(Arc<Epoch>, Frame)| {
+            let track = waiting
+                .track(frame.track)
+                .filter(|_| Epoch::same(waiting, epoch))?;
+            Some(rescale(frame.pts, track.timescale, US))
+        };
+        let Some(begins_us) = self.waiting.iter().find_map(newer) else {
+            return;
+        };
+        let Some(lead) = epoch
+            .lead()
+            .filter(|_| at_us - begins_us > SILENCE_US_MAX)
+            .map(|track| track.id)
+        else {
+            return;
+        };
+        self.open_lanes(epoch, lead);
+        let mut marks = VecDeque::new();
+        self.cutter.lead(epoch, begins_us, false, false, &mut marks);
+        self.cut_all(lead, &marks);
+    }
+
     fn go_on_without_lead(&mut self, at_us: i64) {
         let mut marks = VecDeque::new();
         self.cutter.without_lead(at_us, &mut marks);
-        let Some(lead) = self.epoch.as_ref().and_then(|epoch| epoch.lead()).map(|track| track.id) else { return };
-        self.announce(lead, &marks);
+        let Some(lead) = self
+            .epoch
+            .as_ref()
+            .and_then(|epoch| epoch.lead())
+            .map(|track| track.id)
+        else {
+            return;
+        };
+        self.cut_all(lead, &marks);
+    }
+
+    /// Cuts the lead track, which has no frame there, and announces the marks to the others.
+    fn cut_all(&mut self, lead: TrackId, marks: &VecDeque<Mark>) {
+        self.announce(lead, marks);
         let (config, target_s) = (self.config, self.cutter.target_s());
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == lead) {
-            for mark in &marks {
+            for mark in marks {
                 lane.cut(mark, config, target_s);
             }
         }
@@ -186,7 +246,10 @@ impl Segmenter {
                 continue;
             };
             let at_us = rescale(frame.pts, track.timescale, US);
-            let begun = self.epoch.as_ref().is_some_and(|current| epoch.index <= current.index);
+            let begun = self
+                .epoch
+                .as_ref()
+                .is_some_and(|current| epoch.index <= current.index);
             if !begun || (!force && at_us > reached_us) {
                 break;
             }
@@ -196,12 +259,47 @@ impl Segmenter {
             self.waiting.pop_front();
         }
         for lane in &mut self.lanes {
-            lane.cut_silent(reached_us - SILENCE_US_MAX, config, target_s);
+            lane.cut_silent(reached_us.saturating_sub(SILENCE_US_MAX), config, target_s);
         }
+        self.playable |= !self.lanes.is_empty()
+            && self
+                .lanes
+                .iter()
+                .all(|lane| !lane.rendition.segments.is_empty());
     }
 
-    /// Makes a lane for every track of a new epoch. A rendition that the epoch lacks stays as it is.
-    fn open_lanes(&mut self, epoch: &Arc<Epoch>) {
+    /// Packages all that waits for the current epoch: its lead will not come any more. Where the others are ahead of it,
+    /// their segments must not outgrow the target.
+    fn flush(&mut self) {
+        let ahead = self
+            .waiting
+            .iter()
+            .filter(|(epoch, _)| self.is_current(epoch))
+            .filter_map(|(epoch, frame)| {
+                epoch
+                    .track(frame.track)
+                    .map(|track| rescale(frame.pts, track.timescale, US) - HOLE_US_MAX)
+            });
+        if let Some(at_us) = ahead
+            .max()
+            .filter(|&at_us| at_us > self.cutter.reached_us())
+        {
+            self.go_on_without_lead(at_us);
+        }
+        self.drain(true);
+    }
+
+    /// Makes a lane for every track of a new epoch. The rendition of a track that the epoch lacks goes on with gaps.
+    fn open_lanes(&mut self, epoch: &Arc<Epoch>, lead: TrackId) {
+        self.flush();
+        // An epoch that ended before its lead came is left out: it was too short to wait for.
+        self.waiting
+            .retain(|(waiting, _)| waiting.index >= epoch.index);
+        let (config, target_s) = (self.config, self.cutter.target_s());
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == lead) {
+            // It may have followed another lead, whose marks come before its own.
+            lane.cut_silent(i64::MAX, config, target_s);
+        }
         for track in &epoch.tracks {
             if self.lane(track.id).is_none() {
                 self.lanes.push(Lane {
@@ -221,13 +319,22 @@ impl Segmenter {
     }
 
     fn is_current(&self, epoch: &Arc<Epoch>) -> bool {
-        self.epoch.as_ref().is_some_and(|current| Epoch::same(current, epoch))
+        self.epoch
+            .as_ref()
+            .is_some_and(|current| Epoch::same(current, epoch))
     }
 }
 
 impl Lane {
     /// A frame of a track that is not the lead, with every mark before it.
-    fn push(&mut self, epoch: &Arc<Epoch>, frame: &Frame, at_us: i64, config: Config, target_s: Option<i64>) {
+    fn push(
+        &mut self,
+        epoch: &Arc<Epoch>,
+        frame: &Frame,
+        at_us: i64,
+        config: Config,
+        target_s: Option<i64>,
+    ) {
         while let Some(mark) = self.marks.front() {
             let begins_epoch = mark.cut == Cut::Epoch;
             if mark.epoch.index > epoch.index || (!begins_epoch && mark.at_us > at_us) {
@@ -238,7 +345,7 @@ impl Lane {
                 return;
             }
             if !begins_epoch && mark.epoch.index == epoch.index {
-                self.packager.settle_before(frame);
+                self.packager.settle_before(frame, mark.at_us);
             }
             if let Some(mark) = self.marks.pop_front() {
                 self.cut(&mark, config, target_s);
@@ -257,7 +364,7 @@ impl Lane {
     }
 
     fn cut(&mut self, mark: &Mark, config: Config, target_s: Option<i64>) {
-        let Some(track) = mark.epoch.track(self.track) else { return };
+        let track = mark.epoch.track(self.track);
         let first = mark.epoch.index == 0;
         if let Some(segment) = self.packager.cut(mark, track, first) {
             self.append(segment, config, target_s);
@@ -267,6 +374,10 @@ impl Lane {
     fn append(&mut self, segment: Segment, config: Config, target_s: Option<i64>) {
         self.segments_made += 1;
         let listed_us_min = target_s.unwrap_or(0) * LISTED_TARGETS_MIN * i64::from(US);
-        self.rendition.append(Arc::new(segment), config.playlist_segments, listed_us_min);
+        self.rendition
+            .append(Arc::new(segment), config.playlist_segments, listed_us_min);
     }
 }
+
+#[cfg(test)]
+mod tests;

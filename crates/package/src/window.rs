@@ -87,6 +87,8 @@ pub struct Rendition {
     pub segments: VecDeque<Arc<Segment>>,
     /// See `segments`.
     pub unlisted: usize,
+    /// How long the longest playlist was, microseconds.
+    longest_us: i64,
     /// Parts of the segment that is being made, its number, and its init object.
     pub open: Option<Open>,
 }
@@ -104,7 +106,21 @@ pub struct Open {
 
 impl Rendition {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, segments: VecDeque::new(), unlisted: 0, open: None }
+        Self {
+            kind,
+            segments: VecDeque::new(),
+            unlisted: 0,
+            longest_us: 0,
+            open: None,
+        }
+    }
+
+    /// The rendition at this moment; its segments are shared.
+    pub(crate) fn with_open(&self, open: Option<Open>) -> Self {
+        Self {
+            open,
+            ..self.clone()
+        }
     }
 
     /// The path element of the rendition.
@@ -132,7 +148,11 @@ impl Rendition {
     #[must_use]
     pub fn init(&self, discontinuity: u64) -> Option<&Arc<Init>> {
         let open = self.open.iter().map(|open| &open.init);
-        let mut inits = self.segments.iter().map(|segment| &segment.init).chain(open);
+        let mut inits = self
+            .segments
+            .iter()
+            .map(|segment| &segment.init)
+            .chain(open);
         inits.find(|init| init.discontinuity == discontinuity)
     }
 
@@ -140,13 +160,32 @@ impl Rendition {
     /// unlisted segment stays for its own duration and that of the longest playlist that listed it (H9).
     pub(crate) fn append(&mut self, segment: Arc<Segment>, listed_max: usize, listed_us_min: i64) {
         self.segments.push_back(segment);
-        while self.segments.len() - self.unlisted > listed_max && self.listed_us() - self.front_us() >= listed_us_min {
+        self.longest_us = self.longest_us.max(self.listed_us());
+        while self.segments.len() - self.unlisted > listed_max
+            && self.listed_us() - self.front_us() >= listed_us_min
+        {
             self.unlisted += 1;
         }
-        while self.unlisted > listed_max + 1 {
+        while self.unlisted > 0
+            && self.unlisted_us() - self.oldest_us() >= self.oldest_us() + self.longest_us
+        {
             self.segments.pop_front();
             self.unlisted -= 1;
         }
+    }
+
+    fn unlisted_us(&self) -> i64 {
+        self.segments
+            .iter()
+            .take(self.unlisted)
+            .map(|segment| segment.duration_us)
+            .sum()
+    }
+
+    fn oldest_us(&self) -> i64 {
+        self.segments
+            .front()
+            .map_or(0, |segment| segment.duration_us)
     }
 
     fn listed_us(&self) -> i64 {
@@ -154,7 +193,9 @@ impl Rendition {
     }
 
     fn front_us(&self) -> i64 {
-        self.segments.get(self.unlisted).map_or(0, |segment| segment.duration_us)
+        self.segments
+            .get(self.unlisted)
+            .map_or(0, |segment| segment.duration_us)
     }
 }
 
@@ -175,6 +216,8 @@ impl Snapshot {
     /// The rendition with that path element.
     #[must_use]
     pub fn rendition(&self, name: &str) -> Option<&Rendition> {
-        self.renditions.iter().find(|rendition| rendition.name() == name)
+        self.renditions
+            .iter()
+            .find(|rendition| rendition.name() == name)
     }
 }

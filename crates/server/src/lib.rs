@@ -11,3 +11,6 @@ pub mod config;
 pub mod metrics;
 pub mod status;
 pub mod ui;
+
+#[cfg(test)]
+mod ask;

@@ -35,7 +35,11 @@ impl Status {
     /// The status of a server that started at `started` and is not ready yet.
     #[must_use]
     pub fn new(hub: Arc<Hub>, started: Instant) -> Self {
-        Self { hub, started, ready: Arc::default() }
+        Self {
+            hub,
+            started,
+            ready: Arc::default(),
+        }
     }
 
     /// Says whether new connections are welcome.
@@ -114,7 +118,11 @@ struct Repairs {
 
 async fn health(State(status): State<Status>) -> Json<Health> {
     Json(Health {
-        status: if status.ready.load(Ordering::Relaxed) { "ok" } else { "draining" },
+        status: if status.ready.load(Ordering::Relaxed) {
+            "ok"
+        } else {
+            "draining"
+        },
         active_streams: status.hub.stream_count(),
         max_streams: status.hub.limits().streams_max,
         total_viewers: status.hub.sessions().total_viewers(),
@@ -124,15 +132,27 @@ async fn health(State(status): State<Status>) -> Json<Health> {
 }
 
 async fn ready(State(status): State<Status>) -> StatusCode {
-    if status.ready.load(Ordering::Relaxed) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    if status.ready.load(Ordering::Relaxed) {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
 async fn streams(State(status): State<Status>) -> Response {
     let now = Instant::now();
-    let streams = status.hub.streams().iter().map(|stream| row(&status.hub, stream, now)).collect();
+    let streams = status
+        .hub
+        .streams()
+        .iter()
+        .map(|stream| row(&status.hub, stream, now))
+        .collect();
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+        (
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        ),
     ];
     (headers, Json(Streams { streams })).into_response()
 }
@@ -180,12 +200,188 @@ fn track(track: &Track) -> TrackRow {
         Codec::H264(config) => {
             if let Some(picture) = &config.picture {
                 (row.width, row.height) = (Some(picture.width), Some(picture.height));
-                row.frame_rate = picture.frame_rate.map(|(rate, scale)| f64::from(rate) / f64::from(scale));
+                row.frame_rate = picture
+                    .frame_rate
+                    .map(|(rate, scale)| f64::from(rate) / f64::from(scale));
             }
         }
         Codec::Aac(config) => {
-            (row.sample_rate, row.channels) = (Some(config.output_sample_rate), Some(config.channels));
+            (row.sample_rate, row.channels) =
+                (Some(config.output_sample_rate), Some(config.channels));
         }
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+    use weir_hub::{Limits, Moment, Retention, Role};
+    use weir_media::{SessionClock, StreamName, TrackId};
+
+    use super::*;
+    use crate::ask::{Answer, get};
+
+    #[tokio::test]
+    async fn health_says_exactly_what_is_promised() {
+        let (status, _) = served();
+        status.set_ready(true);
+        let health = json_of(&get(&router(status), "/health").await);
+        let expected = json!({
+            "status": "ok",
+            "active_streams": 0,
+            "max_streams": 7,
+            "total_viewers": 0,
+            "uptime_seconds": 90,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        assert_eq!(health, expected);
+    }
+
+    #[tokio::test]
+    async fn health_and_status_count_the_same_streams_and_viewers() {
+        let (status, hub) = served();
+        let _publishers = ["b", "a"].map(|text| publish(&hub, text));
+        let viewers = [
+            ("http-flv", "a"),
+            ("http-flv", "a"),
+            ("rtmp", "a"),
+            ("hls", "b"),
+        ]
+        .map(|(protocol, text)| {
+            hub.sessions()
+                .open(Role::Play, protocol, name(text), Instant::now())
+        });
+        let router = router(status);
+        let health = json_of(&get(&router, "/health").await);
+        assert_eq!(
+            (&health["active_streams"], &health["total_viewers"]),
+            (&json!(2), &json!(4))
+        );
+        let shown = json_of(&get(&router, "/status").await);
+        assert_eq!(shown["streams"][0]["name"], "a");
+        assert_eq!(shown["streams"][0]["viewers"], 3);
+        assert_eq!(
+            shown["streams"][0]["viewers_by_protocol"],
+            json!({"http-flv": 2, "rtmp": 1})
+        );
+        assert_eq!(shown["streams"][1]["viewers"], 1);
+        drop(viewers);
+        let health = json_of(&get(&router, "/health").await);
+        assert_eq!(health["total_viewers"], 0);
+        let shown = json_of(&get(&router, "/status").await);
+        assert_eq!(shown["streams"][0]["viewers_by_protocol"], json!({}));
+    }
+
+    #[tokio::test]
+    async fn status_shows_what_is_known_of_a_stream() {
+        let (status, hub) = served();
+        let publisher = publish(&hub, "demo");
+        let answer = get(&router(status), "/status").await;
+        assert_eq!(answer.header(header::CACHE_CONTROL), "no-store");
+        assert_eq!(answer.header(header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
+        let mut shown = json_of(&answer);
+        // The test may be slow.
+        shown["streams"][0]["uptime_seconds"] = json!(0);
+        let expected = json!({"streams": [{
+            "name": "demo",
+            "state": "starting",
+            "reason": null,
+            "uptime_seconds": 0,
+            "bitrate_bps": 0,
+            "viewers": 0,
+            "viewers_by_protocol": {},
+            "bytes_in": 0,
+            "frames": 0,
+            "tracks": [],
+            "repairs": {
+                "dropped_without_config": 0,
+                "dropped_before_key": 0,
+                "clamped": 0,
+                "jumps": 0,
+            },
+            "clock_drift_ms": 0,
+            "gop_cache_bytes": 0,
+        }]});
+        assert_eq!(shown, expected);
+        drop(publisher);
+        let waiting = hub.get(&name("demo")).expect("it is in its grace");
+        let row = row(&hub, &waiting, Instant::now());
+        assert_eq!((row.state, row.reason.is_some()), ("waiting", true));
+    }
+
+    #[test]
+    fn a_track_shows_what_its_codec_has() {
+        let config = [0x12, 0x10];
+        let aac = weir_media::codec::aac::Config::parse(Bytes::copy_from_slice(&config));
+        let codec = Codec::Aac(aac.expect("AAC-LC, 44.1 kHz, stereo"));
+        let shown =
+            serde_json::to_value(track(&Track::new(TrackId::AUDIO, codec))).expect("plain data");
+        let expected = json!({
+            "kind": "audio",
+            "codec": "AAC",
+            "codecs": "mp4a.40.2",
+            "sample_rate": 44_100,
+            "channels": 2,
+        });
+        assert_eq!(shown, expected);
+    }
+
+    #[tokio::test]
+    async fn a_server_is_alive_before_it_is_ready_and_while_it_drains() {
+        let (status, _) = served();
+        let router = router(status.clone());
+        for (ready, code, word) in [
+            (false, StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            (true, StatusCode::OK, "ok"),
+            (false, StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        ] {
+            status.set_ready(ready);
+            assert_eq!(get(&router, "/health/ready").await.status, code);
+            assert_eq!(get(&router, "/health/live").await.status, StatusCode::OK);
+            let health = get(&router, "/health").await;
+            assert_eq!(
+                (health.status, &json_of(&health)["status"]),
+                (StatusCode::OK, &json!(word))
+            );
+        }
+    }
+
+    /// The status of an empty server that has run for 90 seconds.
+    fn served() -> (Status, Arc<Hub>) {
+        let gop_cache = Retention {
+            groups_max: 1,
+            floor_ms: 0,
+            span_ms_max: 1_000,
+            bytes_max: 1 << 20,
+        };
+        let limits = Limits {
+            streams_max: 7,
+            publisher_grace: Duration::from_secs(60),
+            gop_cache,
+        };
+        let hub = Hub::new(limits);
+        let started = Instant::now().checked_sub(Duration::from_secs(90));
+        (
+            Status::new(Arc::clone(&hub), started.expect("the machine runs longer")),
+            hub,
+        )
+    }
+
+    fn publish(hub: &Hub, text: &str) -> weir_hub::Publisher {
+        let published = hub.publish(&name(text), None, "rtmp", SessionClock::MS_32_BIT, Moment::now());
+        published.expect("there is room")
+    }
+
+    fn name(text: &str) -> StreamName {
+        StreamName::parse(text).expect("a valid name")
+    }
+
+    fn json_of(answer: &Answer) -> Value {
+        assert_eq!(answer.header(header::CONTENT_TYPE), "application/json");
+        serde_json::from_str(&answer.text).expect("JSON")
+    }
 }

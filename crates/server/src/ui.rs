@@ -2,6 +2,8 @@
 //!
 //! Owns: `/`, `/player` and `/assets/`. A build without them still serves; the page then says how to make them.
 
+use std::borrow::Cow;
+
 use axum::{
     Router,
     extract::Path,
@@ -9,7 +11,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
-use rust_embed::{EmbeddedFile, RustEmbed};
+use rust_embed::RustEmbed;
 
 /// The page may run its own scripts only, and fetch media from anywhere on this server.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
@@ -32,30 +34,53 @@ struct Files;
 pub fn router() -> Router {
     Router::new()
         .route("/", get(|| async { Redirect::temporary("/player") }))
-        .route("/player", get(|| async { page("player.html") }))
+        .route(
+            "/player",
+            get(|| async { page("player.html", content("player.html")) }),
+        )
         .route("/assets/{*path}", get(asset))
 }
 
-fn page(name: &str) -> Response {
-    match Files::get(name) {
-        Some(file) => {
-            let headers =
-                [(header::CACHE_CONTROL, CACHE_PAGE), (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY)];
-            (headers, respond(name, file)).into_response()
+/// A file of the build.
+fn content(name: &str) -> Option<Cow<'static, [u8]>> {
+    // A debug build reads the folder itself, where `..` leads elsewhere.
+    let plain = !name.contains("..") && !name.contains('\\');
+    plain
+        .then(|| Files::get(name).map(|file| file.data))
+        .flatten()
+}
+
+fn page(name: &str, content: Option<Cow<'static, [u8]>>) -> Response {
+    match content {
+        Some(content) => {
+            let headers = [
+                (header::CACHE_CONTROL, CACHE_PAGE),
+                (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+            ];
+            (headers, respond(name, content)).into_response()
         }
         None => (StatusCode::NOT_FOUND, NOT_BUILT).into_response(),
     }
 }
 
 async fn asset(Path(path): Path<String>) -> Response {
+    // Asset names are flat. A debug build reads them from the folder, where a path could lead out of it.
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !path.bytes().all(is_name) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     let name = format!("assets/{path}");
-    match Files::get(&name) {
-        Some(file) => ([(header::CACHE_CONTROL, CACHE_ASSET)], respond(&name, file)).into_response(),
+    match content(&name) {
+        Some(content) => (
+            [(header::CACHE_CONTROL, CACHE_ASSET)],
+            respond(&name, content),
+        )
+            .into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-fn respond(name: &str, file: EmbeddedFile) -> impl IntoResponse + use<> {
+fn respond(name: &str, content: Cow<'static, [u8]>) -> impl IntoResponse + use<> {
     let media_type = match name.rsplit_once('.').map(|(_, extension)| extension) {
         Some("html") => "text/html; charset=utf-8",
         Some("js" | "mjs") => "text/javascript; charset=utf-8",
@@ -67,8 +92,92 @@ fn respond(name: &str, file: EmbeddedFile) -> impl IntoResponse + use<> {
     };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+        (
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ),
     ];
-    (headers, file.data.into_owned())
+    (headers, content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ask::get;
+
+    #[tokio::test]
+    async fn the_root_leads_to_the_player() {
+        let answer = get(&router(), "/").await;
+        assert_eq!(answer.status, StatusCode::TEMPORARY_REDIRECT);
+        assert_eq!(answer.header(header::LOCATION), "/player");
+    }
+
+    #[test]
+    fn a_page_runs_only_its_own_scripts() {
+        let answer = page("player.html", Some(Cow::Borrowed(b"<p>")));
+        assert_eq!(answer.status(), StatusCode::OK);
+        for (name, expected) in [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::CACHE_CONTROL, "no-cache"),
+        ] {
+            assert_eq!(answer.headers()[&name], expected, "{name}");
+        }
+        let policy = answer.headers()[header::CONTENT_SECURITY_POLICY]
+            .to_str()
+            .expect("ASCII");
+        let directives: Vec<_> = policy.split("; ").collect();
+        for directive in [
+            "default-src 'self'",
+            "connect-src 'self'",
+            "base-uri 'none'",
+        ] {
+            assert!(directives.contains(&directive), "{policy}");
+        }
+        let scripts = |directive: &&str| directive.starts_with("script-src");
+        assert!(
+            !directives.iter().any(scripts),
+            "scripts fall back to default-src: {policy}"
+        );
+        assert!(!policy.contains("unsafe-eval"), "{policy}");
+    }
+
+    #[test]
+    fn a_build_without_pages_says_how_to_make_them() {
+        let answer = page("player.html", None);
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+        assert_eq!(
+            answer.headers()[header::CONTENT_TYPE],
+            "text/plain; charset=utf-8"
+        );
+    }
+
+    #[tokio::test]
+    async fn assets_are_files_of_the_build_and_nothing_else() {
+        for path in [
+            "/assets/missing.js",
+            "/assets/",
+            "/assets/.",
+            "/assets/../player.html",
+            "/assets/%2e%2e/player.html",
+            "/assets/..%2fplayer.html",
+            "/assets/..%5cplayer.html",
+            "/assets/../../../Cargo.toml",
+            "/assets/%2e%2e%2f%2e%2e%2f%2e%2e%2fCargo.toml",
+            "/assets//etc/passwd",
+            "/assets/%2fetc%2fpasswd",
+            "/assets/player.html%00.js",
+        ] {
+            assert_eq!(
+                get(&router(), path).await.status,
+                StatusCode::NOT_FOUND,
+                "{path}"
+            );
+        }
+    }
 }

@@ -33,8 +33,9 @@ pub use viewers::Viewers;
 /// The label of the protocol in sessions, logs and metrics.
 pub const PROTOCOL: &str = "hls";
 
-/// How long a request waits for the first segment of a stream that has just started. hls.js gives up at 10 s.
-const FIRST_SEGMENT_WAIT: Duration = Duration::from_secs(8);
+/// How long a request waits for the first segment of a stream that has just started. FFmpeg's default of 250 frames
+/// between key frames makes it 8.3 s long at 30 fps; hls.js gives up at 10 s.
+const FIRST_SEGMENT_WAIT: Duration = Duration::from_secs(9);
 /// When a viewer may try again.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
 

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_hub::{Hub, Join, LagLimit, RunId, Stream};
 use weir_media::StreamName;
-use weir_package::{Config, Numbers, Segmenter, hls, window::Snapshot};
+pub use weir_package::Config;
+use weir_package::{Numbers, Segmenter, hls, window::Snapshot};
 
 use crate::net::tasks::Tasks;
 

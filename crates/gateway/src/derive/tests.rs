@@ -44,7 +44,7 @@ impl Source {
             wall: SystemTime::UNIX_EPOCH,
         };
         let publisher = hub
-            .publish(name, None, "test", SessionClock::RTMP, now)
+            .publish(name, None, "test", SessionClock::MS_32_BIT, now)
             .unwrap();
         let source = Self {
             publisher,

@@ -77,7 +77,7 @@ impl Sample {
         let publisher =
             gateway
                 .hub
-                .publish(name, None, PROTOCOL, SessionClock::RTMP, Moment::now())?;
+                .publish(name, None, PROTOCOL, SessionClock::MS_32_BIT, Moment::now())?;
         for config in &self.configs {
             publisher.push(Moment::now(), config.clone());
         }

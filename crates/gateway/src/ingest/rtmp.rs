@@ -14,7 +14,7 @@ use crate::{
     Gateway,
     ingest::flv::{BodyReader, declared},
     net::{
-        Throttle,
+        STRANGERS, Throttle,
         rtmp::{Connection, Error},
     },
     rtmp::PROTOCOL,
@@ -41,14 +41,34 @@ pub async fn run(
 ) -> Result<(), Error> {
     let mut published = Published::new();
     publish(connection, request, gateway, &mut published).await;
+    let ended = take_in(connection, gateway, &mut published).await;
+    if published.is_empty() {
+        return ended;
+    }
+    let reason = ended.err().map(|error| error.to_string());
+    let reason = reason
+        .as_deref()
+        .unwrap_or("the publisher closed the connection");
+    for stream in published.values() {
+        tracing::info!(stream = %stream.publisher.stream().name(), reason, "publisher lost");
+    }
+    Ok(())
+}
+
+/// Handles what the publisher sends, until the connection ends.
+async fn take_in(
+    connection: &mut Connection,
+    gateway: &Gateway,
+    published: &mut Published,
+) -> Result<(), Error> {
     let silence = gateway.limits.input_timeout;
     loop {
         let event = tokio::select! {
             event = tokio::time::timeout(silence, connection.next_event()) => {
                 event.unwrap_or(Err(Error::Silent(silence)))?
             }
-            (stream_id, reason) = first_killed(&published) => {
-                end(connection, stream_id, reason, &mut published);
+            (stream_id, reason) = first_killed(published) => {
+                end(connection, stream_id, reason, published);
                 continue;
             }
         };
@@ -65,7 +85,7 @@ pub async fn run(
                     kind,
                     timestamp_ms,
                     payload,
-                    &mut published,
+                    published,
                 );
             }
             Some(Event::Metadata { stream_id, values }) => {
@@ -74,9 +94,16 @@ pub async fn run(
                     stream.publisher.push(Moment::now(), input);
                 }
             }
-            Some(Event::BadMetadata { error, .. }) => tracing::warn!(%error, "metadata skipped"),
+            Some(Event::BadMetadata { stream_id, error }) => {
+                if let Some(stream) = published.get_mut(&stream_id)
+                    && let Some(times) = stream.damage.count(Instant::now())
+                {
+                    let name = stream.publisher.stream().name();
+                    tracing::warn!(stream = %name, %error, times, "metadata skipped");
+                }
+            }
             Some(Event::Publish(request)) => {
-                publish(connection, request, gateway, &mut published).await
+                publish(connection, request, gateway, published).await;
             }
             Some(Event::Play(request)) => {
                 let reason = "this connection publishes; open another one to play";
@@ -111,7 +138,9 @@ async fn publish(
     let grant = match decision {
         Ok(grant) => grant,
         Err(refusal) => {
-            tracing::info!(reason = %refusal, "publisher refused");
+            if let Some(times) = STRANGERS.lock().count(Instant::now()) {
+                tracing::info!(reason = %refusal, times, "publisher refused");
+            }
             let code = match refusal {
                 weir_hub::Refusal::Busy => Refusal::Rejected,
                 _ => Refusal::Denied,
@@ -123,7 +152,7 @@ async fn publish(
         &grant.name,
         grant.key,
         PROTOCOL,
-        SessionClock::RTMP,
+        SessionClock::MS_32_BIT,
         Moment::now(),
     ) {
         Ok(publisher) => {

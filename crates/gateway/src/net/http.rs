@@ -8,7 +8,7 @@ use std::{convert::Infallible, pin::pin, time::Duration};
 use axum::{
     Router,
     extract::Request,
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -22,6 +22,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::TcpStream, sync::mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Limits,
@@ -35,9 +36,11 @@ const HEADERS_MAX: usize = 100;
 /// Longest request target in bytes.
 const URI_LEN_MAX: usize = 4 << 10;
 
-/// Adds what holds for every route: the limit on the request target.
+/// Adds what holds for every route: the limit on the request target, and that bodies are what their type says.
 pub fn with_limits(router: Router) -> Router {
-    router.layer(middleware::from_fn(refuse_long_targets))
+    router
+        .layer(middleware::from_fn(refuse_long_targets))
+        .layer(middleware::map_response(forbid_sniffing))
 }
 
 /// Serves one connection until it ends, idles too long, or the process closes.
@@ -46,17 +49,17 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tas
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "cannot set up a connection"),
     };
-    let head_timeout: Duration = limits.handshake_timeout.max(limits.keep_alive_timeout);
     let (open, mut released) = mpsc::channel(1);
-    let held = Held { _open: open };
-    let routes = TowerToHyperService::new(router);
+    let (held, asked) = (Held { _open: open }, CancellationToken::new());
+    let (routes, first_asked) = (TowerToHyperService::new(router), asked.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        first_asked.cancel();
         request.extensions_mut().insert(held.clone());
         routes.call(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
+        .header_read_timeout(limits.keep_alive_timeout)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_LEN_MAX)
         .serve_connection(TokioIo::new(socket), service)
@@ -68,6 +71,10 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tas
             () = tasks.closing().cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = overdue(&asked, limits.handshake_timeout) => {
+                tracing::debug!("connection ended: no request in time");
+                Ok(())
             }
         }
     };
@@ -84,6 +91,14 @@ pub(crate) struct Held {
     _open: mpsc::Sender<Infallible>,
 }
 
+/// Ends when the first request has not come in time. Between requests hyper's own timer runs, from the end of one to
+/// the end of the next head: it cannot tell a rest from a slow head, and the two cost the same.
+async fn overdue(asked: &CancellationToken, limit: Duration) {
+    if tokio::time::timeout(limit, asked.cancelled()).await.is_ok() {
+        std::future::pending().await
+    }
+}
+
 async fn refuse_long_targets(request: Request, next: Next) -> Response {
     let target_len = request
         .uri()
@@ -93,4 +108,13 @@ async fn refuse_long_targets(request: Request, next: Next) -> Response {
         return StatusCode::URI_TOO_LONG.into_response();
     }
     next.run(request).await
+}
+
+async fn forbid_sniffing(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
 }

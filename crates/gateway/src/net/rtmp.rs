@@ -25,8 +25,11 @@ use crate::{
     net::{Burst, Socket},
 };
 
-/// What one read asks the socket for: several frames at the usual bit rates.
-const READ_LEN: usize = 64 << 10;
+/// What reads ask the socket for: little at first, since most connections send little; twice as much whenever that was
+/// not enough, up to several frames at the usual bit rates.
+const READ_LEN_MIN: usize = 4 << 10;
+/// See [`READ_LEN_MIN`].
+const READ_LEN_MAX: usize = 64 << 10;
 /// How long the last bytes may take before the connection is closed (CONFORMANCE M5).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -56,6 +59,8 @@ pub struct Connection {
     socket: Socket,
     session: Session,
     buffer: BytesMut,
+    /// Between [`READ_LEN_MIN`] and [`READ_LEN_MAX`].
+    read_len: usize,
     /// What is not written yet. It stays here when a write is cancelled, so that no message is ever cut.
     outgoing: Burst,
     accepted: Instant,
@@ -74,6 +79,7 @@ impl Connection {
             socket: Socket::new(stream, limits.write_stall_timeout)?,
             session: Session::new(config, seed, 0),
             buffer: BytesMut::new(),
+            read_len: READ_LEN_MIN,
             outgoing: Burst::default(),
             accepted: Instant::now(),
             closed_by_peer: false,
@@ -124,10 +130,16 @@ impl Connection {
     /// Reads once, or handles the timer of the session.
     async fn read(&mut self) -> Result<(), Error> {
         let due = self.accepted + Duration::from_millis(self.session.next_timeout_ms());
-        self.buffer.reserve(READ_LEN);
+        // A frame keeps its whole block alive, so a block is filled by many reads before the next one is begun.
+        if self.buffer.capacity() < self.read_len / 4 {
+            self.buffer.reserve(self.read_len);
+        }
         tokio::select! {
             read = self.socket.read_buf(&mut self.buffer) => {
                 self.closed_by_peer = read? == 0;
+                if self.buffer.len() == self.buffer.capacity() {
+                    self.read_len = READ_LEN_MAX.min(self.read_len * 2);
+                }
                 self.session.handle_input(self.buffer.split().freeze());
             }
             () = tokio::time::sleep_until(due) => {
@@ -171,7 +183,7 @@ impl Connection {
             self.socket.shutdown().await?;
             while !self.closed_by_peer {
                 self.buffer.clear();
-                self.buffer.reserve(READ_LEN);
+                self.buffer.reserve(READ_LEN_MIN);
                 self.closed_by_peer = self.socket.read_buf(&mut self.buffer).await? == 0;
             }
             Ok::<(), Error>(())

@@ -20,6 +20,10 @@ use tokio::{
 /// Unacknowledged data older than this ends a connection even when nothing is written: a peer that vanished.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Bytes that the kernel keeps for a peer beyond what is under way to it. Without this it keeps megabytes for each, so
+/// that a slow viewer is many seconds late before it looks slow.
+const UNSENT_LEN_MAX: u32 = 128 << 10;
+
 /// A connection whose writes fail when the peer takes no byte for a while.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -32,7 +36,9 @@ pub(crate) struct Socket {
 impl Socket {
     pub(crate) fn new(stream: TcpStream, stall_limit: Duration) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+        let options = socket2::SockRef::from(&stream);
+        options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+        options.set_tcp_notsent_lowat(UNSENT_LEN_MAX)?;
         Ok(Self {
             stream,
             stall_limit,

@@ -3,7 +3,7 @@
 //! Owns: strictly increasing timestamps for one track. Does not own: when a clock is replaced
 //! ([`super::Timeline`] decides that).
 
-use super::{JUMP_BACKWARD_MS_MAX, JUMP_FORWARD_MS_MAX, US};
+use super::{JOIN_SKEW_MS_MAX, JUMP_BACKWARD_MS_MAX, JUMP_FORWARD_MS_MAX, US};
 use crate::{Track, VIDEO_TIMESCALE, codec::Codec, rescale};
 
 /// How far a source's audio timestamp may lie beside the sample grid and still be the next frame. RTMP rounds to
@@ -22,6 +22,9 @@ pub(super) struct TrackClock {
     offset_us: i64,
     timescale: u32,
     last_dts: Option<i64>,
+    /// No timestamp comes before this. It keeps what is late out of the gap before its epoch, which formats that
+    /// collapse gaps would turn into time going backward.
+    earliest_us: i64,
     frame_ticks: i64,
     /// Whether the last timestamp says where the next one should be; not right after a new offset.
     comparable: bool,
@@ -29,7 +32,10 @@ pub(super) struct TrackClock {
 
 impl TrackClock {
     pub(super) fn video() -> Self {
-        Self::new(VIDEO_TIMESCALE, ticks_of_ms(VIDEO_FRAME_MS_DEFAULT, VIDEO_TIMESCALE))
+        Self::new(
+            VIDEO_TIMESCALE,
+            ticks_of_ms(VIDEO_FRAME_MS_DEFAULT, VIDEO_TIMESCALE),
+        )
     }
 
     /// The timescale is replaced by that of the first track placed.
@@ -38,18 +44,30 @@ impl TrackClock {
     }
 
     fn new(timescale: u32, frame_ticks: i64) -> Self {
-        Self { offset_us: 0, timescale, last_dts: None, frame_ticks, comparable: false }
+        Self {
+            offset_us: 0,
+            timescale,
+            last_dts: None,
+            earliest_us: 0,
+            frame_ticks,
+            comparable: false,
+        }
     }
 
-    /// A new source clock.
-    pub(super) fn begin(&mut self, offset_us: i64) {
+    /// A new source clock, whose output begins at `earliest_us`.
+    pub(super) fn begin(&mut self, offset_us: i64, earliest_us: i64) {
         self.offset_us = offset_us;
+        self.earliest_us = earliest_us;
         self.comparable = false;
     }
 
     /// Opens a gap in the output.
     pub(super) fn shift(&mut self, gap_us: i64) {
-        self.offset_us += gap_us;
+        let last_us = self
+            .last_dts
+            .map_or(0, |last| rescale(last, self.timescale, US));
+        self.offset_us = self.offset_us.saturating_add(gap_us);
+        self.earliest_us = self.earliest_us.max(last_us) + gap_us;
         self.comparable &= gap_us == 0;
     }
 
@@ -61,53 +79,92 @@ impl TrackClock {
         self.offset_us = offset_us;
     }
 
-    /// Where the output of this track ends: the last timestamp plus one frame; 0 before the first.
+    /// Whether the source's clock has placed a frame of this track.
+    pub(super) fn comparable(&self) -> bool {
+        self.comparable
+    }
+
+    /// Where the output of this track ends: the last timestamp plus one frame, or where its clock begins.
     pub(super) fn end_us(&self) -> i64 {
-        self.last_dts.map_or(0, |last| rescale(last + self.frame_ticks, self.timescale, US))
+        let end_us = self.last_dts.map_or(0, |last| {
+            rescale(last + self.frame_ticks, self.timescale, US)
+        });
+        end_us.max(self.earliest_us)
+    }
+
+    /// How far the rest of the stream has gone on without this track.
+    pub(super) fn silent_us(&self, stream_end_us: i64) -> i64 {
+        stream_end_us.saturating_sub(self.end_us())
     }
 
     /// Whether `raw` lies too far from what was put out last to be of the same clock. Forward is measured from the end
-    /// of the whole stream (`stream_end_us`), so that a track which was silent may return.
-    pub(super) fn jumped(&self, raw: i64, hz: u32, stream_end_us: i64) -> bool {
-        let Some(last) = self.last_dts.filter(|_| self.comparable) else { return false };
-        let at_us = rescale(raw, hz, US) + self.offset_us;
-        let last_us = rescale(last, self.timescale, US);
-        at_us - stream_end_us > JUMP_FORWARD_MS_MAX * 1_000 || last_us - at_us > JUMP_BACKWARD_MS_MAX * 1_000
+    /// of the whole stream (`stream_end_us`), so that a track which was silent may return. A track that only joins is
+    /// measured against the stream alone.
+    pub(super) fn jumped(&self, raw: i64, hz: u32, stream_end_us: i64, now_us: i64) -> bool {
+        let at_us = self.at_us(raw, hz);
+        let ahead_us = at_us.saturating_sub(stream_end_us);
+        match self.last_dts.filter(|_| self.comparable) {
+            Some(last) => {
+                // A track that was silent cannot tell by its own last frame.
+                let was_silent = self.silent_us(stream_end_us) > JOIN_SKEW_MS_MAX * 1_000;
+                let last_us = rescale(last, self.timescale, US);
+                let last_us = if was_silent { stream_end_us } else { last_us };
+                let behind_us = last_us.saturating_sub(at_us);
+                ahead_us > JUMP_FORWARD_MS_MAX * 1_000 || behind_us > JUMP_BACKWARD_MS_MAX * 1_000
+            }
+            // The whole source may have paused.
+            None => {
+                let late_us = at_us.saturating_sub(stream_end_us.max(now_us));
+                late_us.max(ahead_us.saturating_neg()) > JOIN_SKEW_MS_MAX * 1_000
+            }
+        }
     }
 
-    /// Replaces the offset so that `raw` comes one frame after the last.
-    pub(super) fn continue_from_last(&mut self, raw: i64, hz: u32, timescale: u32) {
-        let raw_us = rescale(raw, hz, US);
-        let next_us = self.end_us().max(rescale(1, timescale, US));
-        self.offset_us = (next_us - raw_us + 999).div_euclid(1_000) * 1_000;
+    /// Replaces the offset so that `raw` comes at `next_us`, or up to a millisecond later: whole milliseconds keep FLV
+    /// and RTMP timestamps exact.
+    pub(super) fn continue_at(&mut self, next_us: i64, raw: i64, hz: u32) {
+        self.offset_us = offset_us(next_us, raw, hz);
     }
 
+    /// Where the source's `raw` lies on the output clock, microseconds.
+    pub(super) fn at_us(&self, raw: i64, hz: u32) -> i64 {
+        rescale(raw, hz, US).saturating_add(self.offset_us)
+    }
+
+    /// The same, in ticks of `timescale`.
     pub(super) fn to_output(&self, raw: i64, hz: u32, timescale: u32) -> i64 {
-        rescale(raw, hz, timescale) + rescale(self.offset_us, US, timescale)
+        rescale(raw, hz, timescale).saturating_add(rescale(self.offset_us, US, timescale))
     }
 
     /// The timestamp of the next frame, wanted at `wanted`: strictly after the last. Says whether it had to be moved.
     pub(super) fn advance(&mut self, wanted: i64, track: &Track) -> (i64, bool) {
         if self.timescale != track.timescale {
-            self.last_dts = self.last_dts.map(|last| rescale(last, self.timescale, track.timescale));
+            self.last_dts = self
+                .last_dts
+                .map(|last| rescale(last, self.timescale, track.timescale));
             self.timescale = track.timescale;
         }
+        let earliest = rescale(self.earliest_us, US, self.timescale);
+        let late = wanted < earliest;
         let (dts, clamped) = match &track.codec {
             Codec::Aac(config) => {
                 self.frame_ticks = i64::from(config.frame_len);
-                self.on_grid(wanted)
+                self.on_grid(wanted.max(earliest))
             }
-            Codec::H264(_) => self.increasing(wanted),
+            Codec::H264(_) => self.increasing(wanted.max(earliest)),
         };
         self.last_dts = Some(dts);
         self.comparable = true;
-        (dts, clamped)
+        (dts, clamped || late)
     }
 
     fn on_grid(&self, wanted: i64) -> (i64, bool) {
-        let Some(last) = self.last_dts else { return (wanted, false) };
+        let Some(last) = self.last_dts else {
+            return (wanted, false);
+        };
         let next = last + self.frame_ticks;
-        if (wanted - next).abs() <= ticks_of_ms(GRID_TOLERANCE_MS, self.timescale) {
+        let beside = wanted.saturating_sub(next).saturating_abs();
+        if self.comparable && beside <= ticks_of_ms(GRID_TOLERANCE_MS, self.timescale) {
             (next, false)
         } else if wanted > last {
             (wanted, false)
@@ -117,15 +174,26 @@ impl TrackClock {
     }
 
     fn increasing(&mut self, wanted: i64) -> (i64, bool) {
-        let Some(last) = self.last_dts else { return (wanted, false) };
+        let Some(last) = self.last_dts else {
+            return (wanted, false);
+        };
         if wanted <= last {
             return (last + ticks_of_ms(CLAMP_STEP_MS, self.timescale), true);
         }
-        if wanted - last <= ticks_of_ms(VIDEO_FRAME_MS_MAX, self.timescale) {
+        if self.comparable && wanted - last <= ticks_of_ms(VIDEO_FRAME_MS_MAX, self.timescale) {
             self.frame_ticks = wanted - last;
         }
         (wanted, false)
     }
+}
+
+/// What is added to the source's `raw` so that it comes at `next_us`, rounded up to whole milliseconds.
+pub(super) fn offset_us(next_us: i64, raw: i64, hz: u32) -> i64 {
+    next_us
+        .saturating_sub(rescale(raw, hz, US))
+        .saturating_add(999)
+        .div_euclid(1_000)
+        * 1_000
 }
 
 fn ticks_of_ms(ms: i64, timescale: u32) -> i64 {

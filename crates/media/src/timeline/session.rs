@@ -5,8 +5,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::RawFrame;
-use crate::{Kind, codec::Codec};
+use super::{RawFrame, US};
+use crate::{Kind, codec::Codec, rescale};
 
 /// How long a session waits for a second track before it starts with the one it has (F13).
 const TRACK_WAIT: Duration = Duration::from_secs(2);
@@ -19,6 +19,10 @@ const HELD_BYTES_MAX: usize = 16 << 20;
 /// As [`HELD_BYTES_MAX`], for tiny frames: three seconds of 240 fps video with audio.
 const HELD_FRAMES_MAX: usize = 1_024;
 
+/// Where the source's clock stops, 36 000 years from zero: far from what 64 bits of microseconds hold, so that sums of
+/// a few such times cannot overflow. Only a source that jumps on purpose, millions of times, gets there.
+const SOURCE_US_MAX: i64 = 1 << 60;
+
 /// The clock a source stamps its frames with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionClock {
@@ -29,14 +33,21 @@ pub struct SessionClock {
 }
 
 impl SessionClock {
-    /// RTMP and FLV: 32-bit milliseconds.
-    pub const RTMP: Self = Self { bits: 32, hz: 1_000 };
+    /// 32-bit milliseconds, as RTMP and FLV count.
+    pub const MS_32_BIT: Self = Self {
+        bits: 32,
+        hz: 1_000,
+    };
 
     /// The distance from `from` to `to` on the wrapping clock, taken the short way round.
     fn distance(self, from: u64, to: u64) -> i64 {
         let modulus = 1_i128 << self.bits.clamp(1, 63);
         let ahead = (i128::from(to) - i128::from(from)).rem_euclid(modulus);
-        let signed = if ahead >= modulus / 2 { ahead - modulus } else { ahead };
+        let signed = if ahead >= modulus / 2 {
+            ahead - modulus
+        } else {
+            ahead
+        };
         i64::try_from(signed).unwrap_or(0)
     }
 }
@@ -121,6 +132,8 @@ impl Session {
             Some((last_raw, last)) => last.saturating_add(clock.distance(last_raw, raw)),
             None => i64::try_from(raw).unwrap_or(0),
         };
+        let limit = rescale(SOURCE_US_MAX, US, clock.hz);
+        let unwrapped = unwrapped.clamp(-limit, limit);
         source.last = Some((raw, unwrapped));
         unwrapped
     }
@@ -143,27 +156,52 @@ impl Session {
         if !self.tracks_known() && waited < TRACK_WAIT && !full {
             return None;
         }
-        let key_raw = self.held.iter().find(|(_, frame)| frame.kind == Kind::Video).map(|(_, frame)| frame.raw);
+        let key_raw = self
+            .held
+            .iter()
+            .find(|(_, frame)| frame.kind == Kind::Video)
+            .map(|(_, frame)| frame.raw);
         if self.video.config.is_some() && key_raw.is_none() && waited < KEY_WAIT && !full {
             return None;
         }
         let mut kinds = Vec::with_capacity(2);
         kinds.extend(key_raw.map(|_| Kind::Video));
         kinds.extend(self.audio.config.as_ref().map(|_| Kind::Audio));
-        let earliest = key_raw.map(|raw| raw - AUDIO_LEAD_MS_MAX * i64::from(self.clock.hz) / 1_000);
+        let earliest = key_raw
+            .map(|raw| raw.saturating_sub(AUDIO_LEAD_MS_MAX * i64::from(self.clock.hz) / 1_000));
         self.held_bytes = 0;
         let held = std::mem::take(&mut self.held);
-        let mut kept = held.into_iter().filter(|(_, frame)| earliest.is_none_or(|at| frame.raw >= at)).peekable();
+        let mut kept = held
+            .into_iter()
+            .filter(|(_, frame)| earliest.is_none_or(|at| frame.raw >= at))
+            .peekable();
         let arrived = kept.peek()?.0;
         let frames: Vec<RawFrame> = kept.map(|(_, frame)| frame).collect();
         let first_raw = frames.iter().map(|frame| frame.raw).min()?;
         self.started = true;
-        Some(Start { kinds, frames, first_raw, arrived })
+        Some(Start {
+            kinds,
+            frames,
+            first_raw,
+            arrived,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_frames(&self) -> usize {
+        self.held.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.iter().map(|(_, frame)| frame.payload.len()).sum()
     }
 
     fn tracks_known(&self) -> bool {
         let (video, audio) = self.declared.unwrap_or((true, true));
-        (video || audio) && (!video || self.video.config.is_some()) && (!audio || self.audio.config.is_some())
+        (video || audio)
+            && (!video || self.video.config.is_some())
+            && (!audio || self.audio.config.is_some())
     }
 
     fn holds_key(&self) -> bool {

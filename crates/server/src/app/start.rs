@@ -6,18 +6,21 @@ use std::{io, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::Router;
 use bytes::Bytes;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use weir_gateway::{
     Gateway, Limits,
     deliver::{self, hls::Viewers},
-    derive::{Derived, hls::Outputs},
+    derive::{self, Derived, hls::Outputs},
     ingest::demo::{self, Sample},
-    net::{http, listener, tasks::Tasks},
+    net::{
+        http,
+        listener::{self, Connections},
+        tasks::Tasks,
+    },
     rtmp,
 };
 use weir_hub::{Hub, Join, LagLimit, Requests, Retention};
 use weir_media::StreamName;
-use weir_proto::rtmp::Config as RtmpConfig;
 
 use crate::{
     auth,
@@ -57,13 +60,6 @@ pub(super) struct Server {
     connections: Connections,
 }
 
-/// One permit for each connection that may be open.
-#[derive(Clone)]
-struct Connections {
-    permits: Arc<Semaphore>,
-    max: usize,
-}
-
 impl Server {
     pub(super) async fn start(config: Config, mode: Mode) -> Result<Self, StartError> {
         for warning in &config.warnings {
@@ -88,7 +84,7 @@ impl Server {
             config.auth.publish_keys.clone(),
         ));
         tasks.spawn(super::expire(Arc::clone(&gateway.hub), viewers.clone()));
-        let packaging = weir_package::Config {
+        let packaging = derive::hls::Config {
             segment_ms: u32::try_from(config.hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
             part_ms: PART_MS,
             playlist_segments: config.hls.playlist_size,
@@ -98,12 +94,8 @@ impl Server {
                 .clone()
                 .reconcile(Arc::clone(&gateway.hub), packaging, tasks.clone()),
         );
-        let router = router(&gateway, &status, outputs, viewers);
-        let max = config.server.max_connections;
-        let connections = Connections {
-            permits: Arc::new(Semaphore::new(max)),
-            max,
-        };
+        let connections = Connections::new(config.server.max_connections);
+        let router = router(&gateway, &status, outputs, viewers, connections.clone());
         accept(listeners, &config, &connections, &gateway, &router);
         if mode == Mode::Dev {
             start_demo(&gateway)?;
@@ -119,7 +111,7 @@ impl Server {
 
     /// Connections of all listeners.
     pub(super) fn open_connections(&self) -> usize {
-        self.connections.max - self.connections.permits.available_permits()
+        self.connections.open()
     }
 }
 
@@ -159,11 +151,17 @@ fn gateway(config: &Config, requests: Requests) -> Gateway {
     }
 }
 
-fn router(gateway: &Gateway, status: &Status, outputs: Outputs, viewers: Viewers) -> Router {
+fn router(
+    gateway: &Gateway,
+    status: &Status,
+    outputs: Outputs,
+    viewers: Viewers,
+    connections: Connections,
+) -> Router {
     let router = deliver::router(gateway.clone(), outputs, viewers)
         .merge(status::router(status.clone()))
         .merge(ui::router());
-    http::with_limits(metrics::observe(router, gateway))
+    http::with_limits(metrics::observe(router, gateway, connections))
 }
 
 /// Binds every listener. One that nobody configured may be taken; one that the system has no address for (IPv6) is
@@ -195,15 +193,15 @@ fn accept(
     gateway: &Gateway,
     router: &Router,
 ) {
-    let rtmp_config = Arc::new(RtmpConfig {
+    let rtmp_config = Arc::new(rtmp::Config {
         apps: config.rtmp.apps.clone(),
-        ..RtmpConfig::default()
+        ..rtmp::Config::default()
     });
     for (purpose, listener) in listeners {
         if let Ok(addr) = listener.local_addr() {
             tracing::info!(%addr, protocol = purpose.as_str(), "listening");
         }
-        let (permits, tasks) = (Arc::clone(&connections.permits), gateway.tasks.clone());
+        let (connections, tasks) = (connections.clone(), gateway.tasks.clone());
         let (gateway, router, rtmp_config) =
             (gateway.clone(), router.clone(), Arc::clone(&rtmp_config));
         match purpose {
@@ -212,7 +210,7 @@ fn accept(
                     move |stream| rtmp::serve(stream, Arc::clone(&rtmp_config), gateway.clone());
                 tasks
                     .clone()
-                    .spawn(listener::accept(listener, permits, tasks, serve));
+                    .spawn(listener::accept(listener, connections, tasks, serve));
             }
             Purpose::Http => {
                 let serve = move |stream| {
@@ -225,7 +223,7 @@ fn accept(
                 };
                 tasks
                     .clone()
-                    .spawn(listener::accept(listener, permits, tasks, serve));
+                    .spawn(listener::accept(listener, connections, tasks, serve));
             }
         }
     }

@@ -1,5 +1,11 @@
 //! Tests of the `weir` binary from outside: what an operator, an encoder and a player see.
 
+mod access;
 mod cli;
+mod flv;
+mod hostile;
 mod matrix;
+mod metrics;
+mod shutdown;
+mod slow_viewers;
 mod support;

@@ -7,6 +7,7 @@ pub(crate) mod ffmpeg;
 pub(crate) mod ffprobe;
 pub(crate) mod http;
 pub(crate) mod process;
+pub(crate) mod rtmp;
 
 use std::{
     fs,
@@ -31,11 +32,7 @@ pub(crate) fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMu
 }
 
 /// Waits until `look` finds something; panics with `what` when it does not within `timeout`.
-pub(crate) fn wait_for<T>(
-    what: &str,
-    timeout: Duration,
-    mut look: impl FnMut() -> Option<T>,
-) -> T {
+pub(crate) fn wait_for<T>(what: &str, timeout: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + timeout;
     loop {
         if let Some(found) = look() {
@@ -78,7 +75,7 @@ pub(crate) struct Weir {
     process: Process,
     http: SocketAddr,
     rtmp: SocketAddr,
-    _dir: Dir,
+    dir: Dir,
 }
 
 impl Weir {
@@ -109,7 +106,7 @@ impl Weir {
             process,
             http,
             rtmp,
-            _dir: dir,
+            dir,
         };
         wait_until("weir is ready", PATIENCE, || {
             http::try_get(weir.http, "/health/ready").is_ok_and(|response| response.status == 200)
@@ -181,6 +178,16 @@ impl Weir {
         number
             .and_then(|kib| kib.parse().ok())
             .expect("VmRSS is in KiB")
+    }
+
+    /// How many descriptors are open.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
+    }
+
+    /// The folder it runs in.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Sends SIGTERM, without waiting.

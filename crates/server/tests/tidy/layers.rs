@@ -24,7 +24,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control", &["hub"]),
     ("bench", &["proto", "media"]),
     ("server", &["gateway", "control", "bench", "hub", "media"]),
+    // Tests that play a hostile peer speak its protocol.
+    (
+        SERVER_TESTS,
+        &[
+            "gateway", "control", "bench", "hub", "media", "proto", "server",
+        ],
+    ),
 ];
+
+/// The end-to-end tests and what only they depend on.
+const SERVER_TESTS: &str = "server/tests";
 
 /// Crates without sockets, clocks, tasks or logs.
 const PURE: &[&str] = &["media", "proto", "package"];
@@ -63,7 +73,12 @@ fn crates_depend_downwards(path: &str, text: &str) -> Vec<Finding> {
     }
     dependencies(text)
         .into_iter()
-        .filter_map(|(line, dependency)| {
+        .filter_map(|(line, dependency, for_tests)| {
+            let layer = if for_tests && layer == "server" {
+                SERVER_TESTS
+            } else {
+                layer
+            };
             let what = forbidden_dependency(layer, &dependency)?;
             Some(Finding::new(path, line, what))
         })
@@ -133,7 +148,12 @@ fn ingest_and_deliver_are_strangers(path: &str, text: &str) -> Vec<Finding> {
 
 /// The crate that a Rust file belongs to, by its folder.
 fn layer_of(path: &str) -> Option<&str> {
-    let (layer, _) = path.strip_prefix("crates/")?.split_once('/')?;
+    let (layer, rest) = path.strip_prefix("crates/")?.split_once('/')?;
+    let layer = if layer == "server" && rest.starts_with("tests/") {
+        SERVER_TESTS
+    } else {
+        layer
+    };
     path.ends_with(".rs").then_some(layer)
 }
 
@@ -170,25 +190,27 @@ fn complain(
 
 /// Every dependency that a manifest names, for builds, tests and targets alike, with its line.
 /// A renamed one (`x = { package = "y" }`) is listed under both names.
-fn dependencies(manifest: &str) -> Vec<(usize, String)> {
+fn dependencies(manifest: &str) -> Vec<(usize, String, bool)> {
     let mut found = Vec::new();
     let mut in_dependencies = false;
+    let mut for_tests = false;
     for (number, line) in manifest.lines().enumerate() {
         let line = line.trim();
         if let Some(section) = line.strip_prefix('[') {
             let section = section.trim_end_matches(']');
             in_dependencies = section.contains("dependencies");
+            for_tests = section.contains("dev-dependencies");
             if let Some((_, name)) = section.split_once("dependencies.") {
-                found.push((number + 1, name.to_owned()));
+                found.push((number + 1, name.to_owned(), for_tests));
             }
         } else if in_dependencies && !line.starts_with('#') {
             let name = line.split(['=', '.', ' ']).next().unwrap_or_default();
             if !name.is_empty() {
-                found.push((number + 1, name.trim_matches('"').to_owned()));
+                found.push((number + 1, name.trim_matches('"').to_owned(), for_tests));
             }
             if let Some((_, package)) = line.split_once("package = \"") {
                 let name = package.split('"').next().unwrap_or_default();
-                found.push((number + 1, name.to_owned()));
+                found.push((number + 1, name.to_owned(), for_tests));
             }
         }
     }
@@ -216,6 +238,25 @@ mod tests {
             &of("proto"),
             &one("weir-package = { workspace = true }"),
             &[4],
+        );
+        // The server reaches protocols through the gateway; only its tests speak them.
+        check(
+            rule,
+            &of("server"),
+            &one("weir-proto.workspace = true"),
+            &[4],
+        );
+        check(
+            rule,
+            &of("server"),
+            "[dev-dependencies]\nweir-proto.workspace = true\n",
+            &[],
+        );
+        check(
+            rule,
+            &of("hub"),
+            "[dev-dependencies]\nweir-proto.workspace = true\n",
+            &[2],
         );
         check(
             rule,

@@ -4,15 +4,19 @@ use std::{path::Path, process::Command};
 
 use super::{PATIENCE, process::Process};
 
-/// A picture that changes with every frame, so that no two packets are alike; small, so that it costs little.
-pub(crate) const VIDEO: &str = "testsrc2=size=160x90";
+/// A picture that changes with every frame, so that no two packets are alike; small, so that it costs little. A rate
+/// may follow, as `:rate=30`.
+pub(crate) const VIDEO: &str = "-f lavfi -i testsrc2=size=160x90";
 /// A sound that changes all the time, for the same reason.
-pub(crate) const AUDIO: &str = "aevalsrc=exprs=0.3*sin(400*t*t)+0.1*random(0)";
+pub(crate) const AUDIO: &str = "-f lavfi -i aevalsrc=exprs=0.3*sin(400*t*t)+0.1*random(0)";
 
 /// Encodes a file; `arguments` stand between the program and the file.
 pub(crate) fn encode(arguments: &str, file: &Path) {
     let mut command = quiet("ffmpeg");
-    command.args(arguments.split_whitespace()).arg("-y").arg(file);
+    command
+        .args(arguments.split_whitespace())
+        .arg("-y")
+        .arg(file);
     Process::start(command).output(PATIENCE);
 }
 

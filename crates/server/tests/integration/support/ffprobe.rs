@@ -26,7 +26,14 @@ pub(crate) enum Kind {
 /// Starts to read a file or URL to its end.
 pub(crate) fn start(input: &str) -> Process {
     let mut command = quiet("ffprobe");
-    command.args(["-show_packets", "-show_data_hash", "md5", "-of", "json", input]);
+    command.args([
+        "-show_packets",
+        "-show_data_hash",
+        "md5",
+        "-of",
+        "json",
+        input,
+    ]);
     Process::start(command)
 }
 

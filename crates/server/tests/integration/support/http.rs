@@ -1,17 +1,20 @@
 //! A minimal HTTP/1.1 client: one request per connection, every byte of the answer in sight.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read, Write as _},
+    io::{self, BufRead, BufReader, Read, Write as _},
     net::{SocketAddr, TcpStream},
 };
 
 use super::PATIENCE;
 
+/// Names in lower case, and values.
+type Headers = Vec<(String, String)>;
+
 /// An answer, read to its end.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    headers: Vec<(String, String)>,
+    headers: Headers,
     pub(crate) body: Vec<u8>,
 }
 
@@ -19,15 +22,21 @@ pub(crate) struct Response {
 #[derive(Debug)]
 pub(crate) struct Streaming {
     pub(crate) status: u16,
-    headers: Vec<(String, String)>,
+    headers: Headers,
     pub(crate) body: Body,
 }
 
 /// A body as its framing delivers it.
 #[derive(Debug)]
-pub(crate) struct Body {
-    stream: BufReader<TcpStream>,
+pub(crate) struct Body<S = BufReader<TcpStream>> {
+    stream: S,
     framing: Framing,
+}
+
+/// A connection for several requests, one after the other.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: BufReader<TcpStream>,
 }
 
 #[derive(Debug)]
@@ -50,10 +59,12 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
 ) -> io::Result<Response> {
     let mut streaming = open(addr, method, path, headers)?;
-    let mut body = Vec::new();
-    if method != "HEAD" {
-        streaming.body.read_to_end(&mut body)?;
+    if method == "HEAD" {
+        // Its headers describe the body of a GET. Whatever does follow them is in sight here.
+        streaming.body.framing = Framing::UntilClose;
     }
+    let mut body = Vec::new();
+    streaming.body.read_to_end(&mut body)?;
     Ok(Response {
         status: streaming.status,
         headers: streaming.headers,
@@ -68,20 +79,68 @@ pub(crate) fn open(
     path: &str,
     headers: &[(&str, &str)],
 ) -> io::Result<Streaming> {
-    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+    let mut stream = connect(addr)?;
+    let headers = [&[("Connection", "close")], headers].concat();
+    write_head(&mut stream, method, path, &headers)?;
+    let (status, headers, framing) = read_head(&mut stream)?;
+    Ok(Streaming {
+        status,
+        headers,
+        body: Body { stream, framing },
+    })
+}
+
+impl Connection {
+    pub(crate) fn open(addr: SocketAddr) -> io::Result<Self> {
+        Ok(Self {
+            stream: connect(addr)?,
+        })
+    }
+
+    /// `GET` of a path; the connection stays open.
+    pub(crate) fn get(&mut self, path: &str) -> io::Result<Response> {
+        write_head(&mut self.stream, "GET", path, &[])?;
+        let (status, headers, framing) = read_head(&mut self.stream)?;
+        let mut body = Vec::new();
+        Body {
+            stream: &mut self.stream,
+            framing,
+        }
+        .read_to_end(&mut body)?;
+        Ok(Response {
+            status,
+            headers,
+            body,
+        })
+    }
+}
+
+fn connect(addr: SocketAddr) -> io::Result<BufReader<TcpStream>> {
+    let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+    Ok(BufReader::new(stream))
+}
+
+fn write_head(
+    stream: &mut BufReader<TcpStream>,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<()> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: weir\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    stream.write_all((head + "\r\n").as_bytes())?;
-    let mut stream = BufReader::new(stream);
-    let status = line(&mut stream)?;
+    stream.get_mut().write_all((head + "\r\n").as_bytes())
+}
+
+fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<(u16, Headers, Framing)> {
+    let status = line(stream)?;
     let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| broken("no status line"))?;
     let mut headers = Vec::new();
     loop {
-        let line = line(&mut stream)?;
+        let line = line(stream)?;
         if line.is_empty() {
             break;
         }
@@ -100,11 +159,7 @@ pub(crate) fn open(
     } else {
         Framing::UntilClose
     };
-    Ok(Streaming {
-        status,
-        headers,
-        body: Body { stream, framing },
-    })
+    Ok((status, headers, framing))
 }
 
 impl Response {
@@ -125,15 +180,17 @@ impl Streaming {
     }
 }
 
-impl Read for Body {
+impl<S: BufRead> Read for Body<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = match &mut self.framing {
             Framing::UntilClose => return self.stream.read(buffer),
-            Framing::Chunked { ended: true, .. } => return Ok(0),
+            Framing::Length(0) | Framing::Chunked { ended: true, .. } => return Ok(0),
             Framing::Chunked { left: 0, .. } => return self.next_chunk(buffer),
             Framing::Length(left) | Framing::Chunked { left, .. } => left,
         };
-        let wanted = buffer.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(*left).unwrap_or(usize::MAX));
         let len = self.stream.read(&mut buffer[..wanted])?;
         if len == 0 && wanted > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -146,7 +203,7 @@ impl Read for Body {
     }
 }
 
-impl Body {
+impl<S: BufRead> Body<S> {
     fn next_chunk(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let size = line(&mut self.stream)?;
         let size = u64::from_str_radix(&size, 16).map_err(|_| broken("no chunk size"))?;
@@ -162,7 +219,7 @@ impl Body {
     }
 }
 
-fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+fn line(stream: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());

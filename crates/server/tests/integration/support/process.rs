@@ -68,7 +68,12 @@ impl Process {
     pub(crate) fn signal(&self, signal: &str) {
         let mut child = lock(&self.child);
         let running = child.try_wait().expect("a child can be waited for");
-        assert!(running.is_none(), "{} has ended: {}", self.name, self.stderr());
+        assert!(
+            running.is_none(),
+            "{} has ended: {}",
+            self.name,
+            self.stderr()
+        );
         // Nobody waits for it while it is locked, so the id is still its own.
         let kill = Command::new("kill")
             .args([&format!("-{signal}"), &self.pid.to_string()])
@@ -109,15 +114,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let child = self
-            .child
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Fails when it has ended already.
         let _ = child.kill();
         let _ = child.wait();
         if thread::panicking() {
-            let _ = writeln!(io::stderr(), "--- {} said:\n{}", self.name, self.stderr());
+            let text = format!("--- {} said:\n{}", self.name, self.stderr());
+            let _ = io::stderr().write_all(text.as_bytes());
         }
     }
 }
