@@ -119,7 +119,9 @@ where
         };
         match accepted {
             Ok((stream, _)) => {
-                let (work, open) = (serve(stream), OpenConnection::new(&connections, permit));
+                // Boxed before the block below, which would have room for it twice.
+                let work = Box::pin(serve(stream));
+                let open = OpenConnection::new(&connections, permit);
                 tasks.spawn(async move {
                     let _open = open;
                     work.await;

@@ -28,6 +28,9 @@ impl Tasks {
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stopped = self.stopped.clone();
         let panics = Arc::clone(&self.panics);
+        // A future has room for what it captures and again for what it awaits; unboxed, each layer around `work` would
+        // double it.
+        let work = Box::pin(work);
         self.tracker.spawn(async move {
             let _counter = PanicCounter(panics);
             stopped.run_until_cancelled_owned(work).await;

@@ -379,6 +379,77 @@ fn dribble(socket: &mut Option<TcpStream>, byte: u8) {
     }
 }
 
+/// R2: a body that nobody asked for is not waited for, and a viewer that talks without end is not listened to.
+#[test]
+fn e2e_bodies_and_chatter() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    for (method, path) in [
+        ("POST", "/health"),
+        ("GET", "/live/demo/index.m3u8"),
+        ("PUT", "/live/demo.flv"),
+    ] {
+        let mut socket = TcpStream::connect_timeout(&weir.http_addr(), PATIENCE).expect("connects");
+        socket
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: weir\r\nContent-Length: 1000000000\r\n\r\n");
+        socket.write_all(head.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        // Not one byte of the body is sent, so this ends only if the server closes.
+        match socket.read_to_end(&mut answer) {
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                panic!("{method} {path}: {error}")
+            }
+            _ => assert!(
+                answer.starts_with(b"HTTP/1.1 "),
+                "{method} {path} is answered"
+            ),
+        }
+    }
+
+    let before = weir.rss_kib();
+    let mut chatty: Vec<_> = ["HTTP/1.0\r\n\r\n", "HTTP/1.1\r\nHost: weir\r\n\r\n"]
+        .into_iter()
+        .map(|rest| {
+            let mut socket =
+                TcpStream::connect_timeout(&weir.http_addr(), PATIENCE).expect("connects");
+            socket
+                .write_all(format!("GET /live/demo.flv {rest}").as_bytes())
+                .expect("sent");
+            socket
+                .read_exact(&mut [0; 1_000])
+                .expect("the stream begins");
+            socket.set_nonblocking(true).expect("a socket option");
+            socket
+        })
+        .collect();
+    let mut player = Client::play(
+        TcpStream::connect_timeout(&weir.rtmp_addr(), PATIENCE).expect("connects"),
+        "demo",
+    )
+    .expect("plays");
+    let start = Instant::now();
+    let mut watched = 0;
+    while start.elapsed() < Duration::from_secs(2) {
+        for socket in &mut chatty {
+            // Both directions, so that it is the chatter that is at stake and not the reading.
+            let _ = socket.write(&[b'x'; 64 << 10]);
+            let _ = socket.read(&mut [0; 64 << 10]);
+        }
+        let message = player
+            .next_message()
+            .expect("the stream goes on")
+            .expect("it does not end");
+        watched += usize::from(message.type_id == TYPE_VIDEO);
+    }
+    assert!(watched > 30, "{watched} pictures in two seconds");
+    let grown = weir.rss_kib().saturating_sub(before);
+    assert!(grown < 16 * MIB, "two that talk: {grown} KiB");
+    finish(&weir);
+}
+
 /// The limit on connections holds new ones back; those that are there go on.
 #[test]
 fn e2e_connection_limit() {

@@ -223,6 +223,24 @@ mod tests {
     use crate::check;
 
     #[test]
+    fn only_tests_of_the_server_may_speak_a_protocol() {
+        let rule = crates_depend_downwards;
+        for (layer, section, findings) in [
+            ("server", "dependencies", &[2][..]),
+            ("server", "dev-dependencies", &[]),
+            ("hub", "dev-dependencies", &[2]),
+        ] {
+            let manifest = format!("[{section}]\nweir-proto.workspace = true\n");
+            check(
+                rule,
+                &format!("crates/{layer}/Cargo.toml"),
+                &manifest,
+                findings,
+            );
+        }
+    }
+
+    #[test]
     fn a_manifest_with_a_wrong_arrow_is_found() {
         let rule = crates_depend_downwards;
         let of = |layer: &str| format!("crates/{layer}/Cargo.toml");
@@ -238,25 +256,6 @@ mod tests {
             &of("proto"),
             &one("weir-package = { workspace = true }"),
             &[4],
-        );
-        // The server reaches protocols through the gateway; only its tests speak them.
-        check(
-            rule,
-            &of("server"),
-            &one("weir-proto.workspace = true"),
-            &[4],
-        );
-        check(
-            rule,
-            &of("server"),
-            "[dev-dependencies]\nweir-proto.workspace = true\n",
-            &[],
-        );
-        check(
-            rule,
-            &of("hub"),
-            "[dev-dependencies]\nweir-proto.workspace = true\n",
-            &[2],
         );
         check(
             rule,
