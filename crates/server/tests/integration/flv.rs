@@ -1,6 +1,7 @@
 //! HTTP-FLV as bytes: what players that are stricter than FFmpeg stumble over (CONFORMANCE V1–V5, V8).
 
 mod checker;
+mod websocket;
 
 use std::io::Read as _;
 
