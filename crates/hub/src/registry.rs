@@ -135,11 +135,16 @@ impl Hub {
         }
     }
 
+    /// Ends a run now, without a grace for its publisher: readers take what is left and see the end.
+    pub fn end(&self, stream: &Arc<Stream>) {
+        stream.end();
+        self.remove(stream);
+    }
+
     /// Ends every run: readers take what is left and see the end.
     pub fn end_all(&self) {
         for stream in self.streams() {
-            stream.end();
-            self.remove(&stream);
+            self.end(&stream);
         }
     }
 
@@ -267,6 +272,53 @@ mod tests {
         );
         let indices: Vec<u32> = items.iter().map(|item| item.epoch.index).collect();
         assert_eq!(indices, [[0; 10], [1; 10]].concat(), "one discontinuity");
+    }
+
+    #[test]
+    fn a_publisher_that_fails_and_restarts_continues_the_run() {
+        let hub = hub();
+        let start = start();
+        let publisher = publish(&hub, None, start).expect("nobody publishes it");
+        let stream = Arc::clone(publisher.stream());
+        let mut cursor = stream.feed().cursor(Join::NewestSync, LagLimit::RING);
+        assert!(!publisher.flows());
+        send(&publisher, start, 0..10);
+        assert!(publisher.flows());
+
+        publisher.fail("the source is away".to_owned());
+        let failed = stream.status(start.at);
+        assert_eq!(failed.state, State::Failed);
+        assert_eq!(failed.reason.as_deref(), Some("the source is away"));
+        send(&publisher, start, 10..20);
+        assert_eq!(stream.status(start.at).frames, 10, "nothing passes");
+        hub.expire(Instant::now() + 2 * GRACE);
+        assert!(hub.get(stream.name()).is_some(), "no grace runs");
+
+        let back = after(start, Duration::from_secs(5));
+        publisher.restart(SessionClock::MS_32_BIT);
+        assert_eq!(stream.status(back.at).state, State::Starting);
+        assert!(!publisher.flows());
+        send(&publisher, back, 0..10);
+        let live = stream.status(back.at);
+        assert_eq!((live.state, live.reason), (State::Live, None));
+        let items = read(&mut cursor);
+        assert!(items.is_sorted_by(|a, b| a.frame.dts < b.frame.dts));
+        let indices: Vec<u32> = items.iter().map(|item| item.epoch.index).collect();
+        assert_eq!(indices, [[0; 10], [1; 10]].concat(), "one discontinuity");
+    }
+
+    #[test]
+    fn a_run_that_is_ended_has_no_grace() {
+        let hub = hub();
+        let publisher = publish(&hub, None, start()).expect("nobody publishes it");
+        let stream = Arc::clone(publisher.stream());
+        let mut cursor = stream.feed().cursor(Join::NewestSync, LagLimit::RING);
+        hub.end(&stream);
+        assert!(hub.get(stream.name()).is_none());
+        assert_eq!(cursor.read(&mut Vec::new()), Read::Closed);
+        let next = publish(&hub, None, start()).expect("the name is free at once");
+        drop(publisher);
+        assert_eq!(next.stream().status(start().at).state, State::Starting);
     }
 
     #[test]
@@ -436,7 +488,7 @@ mod tests {
                     &name(&format!("s{at}")),
                     KEY,
                     "rtmp",
-                    SessionClock::RTMP,
+                    SessionClock::MS_32_BIT,
                     start(),
                 )
             })
@@ -444,7 +496,7 @@ mod tests {
             .expect("within the limit");
         let refused = publish(&hub, KEY, start()).map(drop);
         assert_eq!(refused, Err(PublishError::StreamLimit(STREAMS_MAX)));
-        let taken_over = hub.publish(&name("s0"), KEY, "rtmp", SessionClock::RTMP, start());
+        let taken_over = hub.publish(&name("s0"), KEY, "rtmp", SessionClock::MS_32_BIT, start());
         assert!(taken_over.is_ok(), "no new stream is needed");
         let names: Vec<String> = hub
             .streams()
@@ -558,7 +610,7 @@ mod tests {
     }
 
     fn publish(hub: &Hub, key: Option<KeyId>, now: Moment) -> Result<Publisher, PublishError> {
-        hub.publish(&name("demo"), key, "rtmp", SessionClock::RTMP, now)
+        hub.publish(&name("demo"), key, "rtmp", SessionClock::MS_32_BIT, now)
     }
 
     /// Sends AAC frames of four bytes, 20 ms each; the configuration before the first.
