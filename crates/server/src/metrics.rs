@@ -437,8 +437,14 @@ mod tests {
 
     fn publish<'a>(hub: &Hub, names: impl IntoIterator<Item = &'a str>) -> Vec<Publisher> {
         let publish = |text| {
-            hub.publish(&name(text), None, "rtmp", SessionClock::MS_32_BIT, Moment::now())
-                .expect("there is room")
+            hub.publish(
+                &name(text),
+                None,
+                "rtmp",
+                SessionClock::MS_32_BIT,
+                Moment::now(),
+            )
+            .expect("there is room")
         };
         names.into_iter().map(publish).collect()
     }
@@ -464,6 +470,7 @@ mod tests {
             requests: weir_hub::Requests::channel().0,
             tasks: weir_gateway::net::tasks::Tasks::default(),
             derived: weir_gateway::derive::Derived::default(),
+            on_demand: weir_gateway::on_demand::OnDemand::new(None, second),
             limits: weir_gateway::Limits {
                 handshake_timeout: second,
                 input_timeout: second,

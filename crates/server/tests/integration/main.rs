@@ -6,6 +6,7 @@ mod flv;
 mod hostile;
 mod matrix;
 mod metrics;
+mod pull;
 mod shutdown;
 mod slow_viewers;
 mod support;

@@ -182,7 +182,9 @@ impl Weir {
 
     /// How many descriptors are open.
     pub(crate) fn open_files(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .expect("it runs")
+            .count()
     }
 
     /// The folder it runs in.
@@ -193,6 +195,12 @@ impl Weir {
     /// Sends SIGTERM, without waiting.
     pub(crate) fn terminate(&self) {
         self.process.signal("TERM");
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    pub(crate) fn kill(&self) {
+        self.process.signal("KILL");
+        self.process.wait(PATIENCE);
     }
 
     /// Waits for the exit.
