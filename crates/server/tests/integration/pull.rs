@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::Command,
     sync::{
@@ -57,7 +57,8 @@ fn viewers(weir: &Weir, name: &str) -> Value {
 #[test]
 fn e2e_a_crowd_makes_one_pull_and_the_last_one_to_leave_ends_it() {
     let source = live_source();
-    let edge = edge_of(source.rtmp_addr(), &[]);
+    let counter = FakeSource::in_front_of(source.rtmp_addr());
+    let edge = edge_of(counter.addr, &[]);
     let barrier = Arc::new(Barrier::new(CROWD));
     let crowd: Vec<_> = (0..CROWD)
         .map(|_| {
@@ -77,6 +78,7 @@ fn e2e_a_crowd_makes_one_pull_and_the_last_one_to_leave_ends_it() {
     assert!(crowd.iter().all(|answer| answer.status == 200));
     assert_eq!(viewers(&edge, "demo"), json!({ "http-flv": CROWD }));
     assert_eq!(viewers(&source, "demo"), json!({"rtmp": 1}));
+    assert_eq!(counter.accepted(), 1);
     assert_eq!(edge.log().matches("pull started").count(), 1);
 
     let left = Instant::now();
@@ -85,7 +87,11 @@ fn e2e_a_crowd_makes_one_pull_and_the_last_one_to_leave_ends_it() {
         viewers(&edge, "demo") == json!({}) || edge.stream("demo").is_none()
     });
     wait_until("the run ends", PATIENCE, || edge.stream("demo").is_none());
-    assert!(left.elapsed() >= IDLE - LOOK_INTERVAL, "{:?}", left.elapsed());
+    assert!(
+        left.elapsed() >= IDLE - LOOK_INTERVAL,
+        "{:?}",
+        left.elapsed()
+    );
     wait_until("the source is left", PATIENCE, || {
         viewers(&source, "demo") == json!({})
     });
@@ -94,11 +100,16 @@ fn e2e_a_crowd_makes_one_pull_and_the_last_one_to_leave_ends_it() {
 
 #[test]
 fn e2e_every_protocol_fetches_a_stream() {
-    let source = live_source();
+    let source = Weir::start("dev", &[("ENABLE_GOP_CACHE", "false")]);
+    source.wait_until_live("demo");
     // The first segment takes longer than the time-out: who waits for it is a viewer.
-    let short = [("STREAM_TIMEOUT", "1")];
+    let short = [("STREAM_TIMEOUT", "1"), ("SEGMENT_DURATION", "4")];
     let edge = edge_of(source.rtmp_addr(), &short);
-    assert_eq!(edge.get("/live/demo/index.m3u8").status, 200);
+    let mut hls = Connection::open(edge.http_addr()).expect("weir answers");
+    let media = media_playlist(&mut hls);
+    assert_eq!(hls.get(&media).expect("weir answers").status, 200);
+    assert_eq!(edge.log().matches("pull started").count(), 1);
+    assert!(!edge.log().contains("pull stopped"));
     let edge = edge_of(source.rtmp_addr(), &short);
     let socket = TcpStream::connect(edge.rtmp_addr()).expect("weir accepts");
     let mut player = rtmp::Client::play(socket, "demo").expect("weir plays");
@@ -162,7 +173,12 @@ fn e2e_a_source_that_dies_and_returns_continues_the_stream() {
     let failed = wait_for("the pull has failed", PATIENCE, || {
         edge.stream("demo").filter(|row| row["state"] == "failed")
     });
-    assert!(failed["reason"].as_str().is_some_and(|reason| reason.contains("source")), "{failed}");
+    assert!(
+        failed["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("source")),
+        "{failed}"
+    );
     let times = viewer.times(TagKind::Video).len();
     let source = Weir::start("dev", &[("RTMP_ADDR", &addr.to_string())]);
     edge.wait_until_live("demo");
@@ -178,7 +194,11 @@ fn e2e_a_source_that_dies_and_returns_continues_the_stream() {
         let text = hls.get(&media).expect("the connection stays").text();
         text.contains("#EXT-X-DISCONTINUITY\n").then_some(text)
     });
-    assert_eq!(after.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{after}");
+    assert_eq!(
+        after.matches("#EXT-X-DISCONTINUITY\n").count(),
+        1,
+        "{after}"
+    );
     assert_eq!(run_of(&before), run_of(&after), "{before}\n{after}");
     assert_eq!(edge.log().matches("pull continued").count(), 1);
 }
@@ -188,7 +208,9 @@ fn media_playlist(hls: &mut Connection) -> String {
     let master = hls.get("/live/demo/index.m3u8").expect("weir answers");
     assert_eq!(master.status, 200);
     let text = master.text();
-    let uri = text.lines().find(|line| !line.is_empty() && !line.starts_with('#'));
+    let uri = text
+        .lines()
+        .find(|line| !line.is_empty() && !line.starts_with('#'));
     format!("/live/demo/{}", uri.expect("a playlist has variants"))
 }
 
@@ -196,7 +218,10 @@ fn media_playlist(hls: &mut Connection) -> String {
 fn run_of(playlist: &str) -> String {
     let map = playlist.split("#EXT-X-MAP:URI=\"").nth(1);
     let name = map.expect("a playlist names its init object");
-    name.split(['-', '_', '.', '"']).nth(1).unwrap_or_default().to_owned()
+    name.split(['-', '_', '.', '"'])
+        .nth(1)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[test]
@@ -208,13 +233,14 @@ fn e2e_an_unknown_name_is_refused_with_the_words_of_the_source() {
     assert_eq!(source.stream("nobody"), None);
 }
 
-/// Answers every connection in its own way; counts them.
-struct BadSource {
+/// Answers every connection in its own way, and counts them.
+struct FakeSource {
     addr: SocketAddr,
     accepted: Arc<AtomicUsize>,
 }
 
-impl BadSource {
+impl FakeSource {
+    /// `answer` says whether the connection stays open.
     fn start(answer: impl Fn(&mut TcpStream) -> bool + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
         let addr = listener.local_addr().expect("it is bound");
@@ -232,6 +258,24 @@ impl BadSource {
         Self { addr, accepted }
     }
 
+    /// Passes everything on to a real source.
+    fn in_front_of(source: SocketAddr) -> Self {
+        Self::start(move |socket| {
+            let real = TcpStream::connect(source).expect("the source listens");
+            let ways = [(&*socket, &real), (&real, &*socket)];
+            for (from, to) in ways {
+                let clone = |end: &TcpStream| end.try_clone().expect("a socket can be cloned");
+                let (mut from, mut to) = (clone(from), clone(to));
+                thread::spawn(move || {
+                    // Either end may close first; then the other one has to hear of it.
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+            }
+            true
+        })
+    }
+
     fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
@@ -239,13 +283,13 @@ impl BadSource {
 
 #[test]
 fn e2e_a_source_that_answers_garbage_is_a_failed_pull() {
-    let source = BadSource::start(|socket| socket.write_all(&[b'x'; 4_000]).is_ok());
+    let source = FakeSource::start(|socket| socket.write_all(&[b'x'; 4_000]).is_ok());
     check_bad_source(&source, "not RTMP: the first byte is 0x78");
 }
 
 #[test]
 fn e2e_a_source_that_closes_is_a_failed_pull_and_asked_again_later() {
-    let source = BadSource::start(|socket| {
+    let source = FakeSource::start(|socket| {
         // All that the client says first; closing on unread bytes would reset the connection.
         let _ = socket.read_exact(&mut [0; 1_537]);
         false
@@ -259,7 +303,7 @@ fn e2e_a_source_that_closes_is_a_failed_pull_and_asked_again_later() {
 
 #[test]
 fn e2e_a_source_that_says_nothing_is_a_failed_pull() {
-    let source = BadSource::start(|_| true);
+    let source = FakeSource::start(|_| true);
     check_bad_source(&source, "the source sent no media within 7.5 s");
 }
 
@@ -268,18 +312,24 @@ fn e2e_a_source_that_is_not_there_is_a_failed_pull() {
     let addr = free_addr();
     assert!(!accepts(addr));
     let edge = edge_of(addr, &[]);
-    check_refused(&edge, "room", "cannot connect to the source: Connection refused");
+    check_refused(
+        &edge,
+        "room",
+        "cannot connect to the source: Connection refused",
+    );
 }
 
 /// Viewers of any protocol get an answer in time, and only the first one reaches the source.
-fn check_bad_source(source: &BadSource, reason: &str) -> Weir {
+fn check_bad_source(source: &FakeSource, reason: &str) -> Weir {
     let edge = edge_of(source.addr, &[]);
     check_refused(&edge, "room", reason);
     assert_eq!(edge.get("/live/room/index.m3u8").status, 404);
     let mut player = rtmp::Client::open(edge.rtmp_addr()).expect("weir accepts");
     player.connect("live").expect("weir answers");
     let stream_id = player.create_stream().expect("weir answers");
-    let told = player.request_play(stream_id, "room").expect("weir answers");
+    let told = player
+        .request_play(stream_id, "room")
+        .expect("weir answers");
     assert_eq!(told.code, "NetStream.Play.StreamNotFound");
     assert_eq!(source.accepted(), 1);
     edge
@@ -317,9 +367,14 @@ fn e2e_a_full_server_fetches_no_further_stream() {
     let mut player = rtmp::Client::open(edge.rtmp_addr()).expect("weir accepts");
     player.connect("live").expect("weir answers");
     let stream_id = player.create_stream().expect("weir answers");
-    let told = player.request_play(stream_id, "other").expect("weir answers");
+    let told = player
+        .request_play(stream_id, "other")
+        .expect("weir answers");
     assert_eq!(told.code, "NetStream.Play.Failed");
-    assert!(told.description.contains("MAX_CONCURRENT_STREAMS"), "{told:?}");
+    assert!(
+        told.description.contains("MAX_CONCURRENT_STREAMS"),
+        "{told:?}"
+    );
 }
 
 #[test]
