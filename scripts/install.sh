@@ -53,6 +53,9 @@ for_test() {
     want_command gst-launch-1.0 gstreamer1.0-tools
     has dpkg-query && want_packages gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
+    # A foreign server to fetch streams from.
+    want_command nginx nginx
+    has dpkg-query && want_packages libnginx-mod-rtmp
     # The browser, and a font for its screenshots.
     want_command chromium chromium fonts-dejavu-core
     want_cargo_tool nextest "$nextest_version"

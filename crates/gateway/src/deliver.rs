@@ -19,8 +19,11 @@ use axum::{
 use serde::Deserialize;
 use weir_media::StreamName;
 
-use crate::{Gateway, derive};
+use crate::{Gateway, derive, on_demand::Missing};
 use viewer::Container;
+
+/// When to try again on a server that runs as many streams as it may.
+const RETRY_AFTER_FULL_S: HeaderValue = HeaderValue::from_static("10");
 
 /// What browsers of other origins may do with media: everything (CONFORMANCE H24, V1).
 pub(crate) fn cors() -> HeaderMap {
@@ -68,6 +71,21 @@ pub(crate) fn refuse(status: StatusCode, reason: &str) -> Response {
         ),
     ];
     (status, headers, cors(), format!("{reason}\n")).into_response()
+}
+
+/// The answer when there is nothing to play.
+pub(crate) fn refuse_missing(missing: Missing) -> Response {
+    let status = match missing {
+        Missing::NotFound => StatusCode::NOT_FOUND,
+        Missing::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = refuse(status, &missing.to_string());
+    if matches!(missing, Missing::Full(_)) {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, RETRY_AFTER_FULL_S);
+    }
+    response
 }
 
 /// The media routes, each below every prefix that users know.

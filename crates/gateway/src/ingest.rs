@@ -5,4 +5,5 @@
 
 pub mod demo;
 mod flv;
+pub mod pull;
 pub mod rtmp;

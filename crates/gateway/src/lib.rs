@@ -4,19 +4,21 @@
 //! bytes that viewers share ([`mod@derive`]).
 //! Does not own: what a protocol says (crate `proto`), what a playlist says (crate `package`), who may publish (a
 //! [`weir_hub::Request`] is decided elsewhere). `ingest` and `deliver` never name each other; a connection that turns
-//! out to be one or the other is handed over in [`rtmp`].
+//! out to be one or the other is handed over in [`rtmp`], and a stream that is fetched because somebody wants to watch
+//! it begins in [`on_demand`].
 
 pub mod deliver;
 pub mod derive;
 pub mod ingest;
 pub mod net;
+pub mod on_demand;
 pub mod rtmp;
 
 use std::{sync::Arc, time::Duration};
 
 use weir_hub::{Hub, Join, LagLimit, Requests};
 
-use crate::{derive::Derived, net::tasks::Tasks};
+use crate::{derive::Derived, net::tasks::Tasks, on_demand::OnDemand};
 
 /// What every connection needs.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct Gateway {
     pub tasks: Tasks,
     /// Shared bytes by stream and format.
     pub derived: Derived,
+    /// Streams that begin when somebody asks for them.
+    pub on_demand: OnDemand,
     /// Limits and time-outs.
     pub limits: Limits,
 }

@@ -135,11 +135,16 @@ impl Hub {
         }
     }
 
+    /// Ends a run now, without a grace for its publisher: readers take what is left and see the end.
+    pub fn end(&self, stream: &Arc<Stream>) {
+        stream.end();
+        self.remove(stream);
+    }
+
     /// Ends every run: readers take what is left and see the end.
     pub fn end_all(&self) {
         for stream in self.streams() {
-            stream.end();
-            self.remove(&stream);
+            self.end(&stream);
         }
     }
 
@@ -267,6 +272,53 @@ mod tests {
         );
         let indices: Vec<u32> = items.iter().map(|item| item.epoch.index).collect();
         assert_eq!(indices, [[0; 10], [1; 10]].concat(), "one discontinuity");
+    }
+
+    #[test]
+    fn a_publisher_that_fails_and_restarts_continues_the_run() {
+        let hub = hub();
+        let start = start();
+        let publisher = publish(&hub, None, start).expect("nobody publishes it");
+        let stream = Arc::clone(publisher.stream());
+        let mut cursor = stream.feed().cursor(Join::NewestSync, LagLimit::RING);
+        assert!(!publisher.flows());
+        send(&publisher, start, 0..10);
+        assert!(publisher.flows());
+
+        publisher.fail("the source is away".to_owned());
+        let failed = stream.status(start.at);
+        assert_eq!(failed.state, State::Failed);
+        assert_eq!(failed.reason.as_deref(), Some("the source is away"));
+        send(&publisher, start, 10..20);
+        assert_eq!(stream.status(start.at).frames, 10, "nothing passes");
+        hub.expire(Instant::now() + 2 * GRACE);
+        assert!(hub.get(stream.name()).is_some(), "no grace runs");
+
+        let back = after(start, Duration::from_secs(5));
+        publisher.restart(SessionClock::MS_32_BIT);
+        assert_eq!(stream.status(back.at).state, State::Starting);
+        assert!(!publisher.flows());
+        send(&publisher, back, 0..10);
+        let live = stream.status(back.at);
+        assert_eq!((live.state, live.reason), (State::Live, None));
+        let items = read(&mut cursor);
+        assert!(items.is_sorted_by(|a, b| a.frame.dts < b.frame.dts));
+        let indices: Vec<u32> = items.iter().map(|item| item.epoch.index).collect();
+        assert_eq!(indices, [[0; 10], [1; 10]].concat(), "one discontinuity");
+    }
+
+    #[test]
+    fn a_run_that_is_ended_has_no_grace() {
+        let hub = hub();
+        let publisher = publish(&hub, None, start()).expect("nobody publishes it");
+        let stream = Arc::clone(publisher.stream());
+        let mut cursor = stream.feed().cursor(Join::NewestSync, LagLimit::RING);
+        hub.end(&stream);
+        assert!(hub.get(stream.name()).is_none());
+        assert_eq!(cursor.read(&mut Vec::new()), Read::Closed);
+        let next = publish(&hub, None, start()).expect("the name is free at once");
+        drop(publisher);
+        assert_eq!(next.stream().status(start().at).state, State::Starting);
     }
 
     #[test]

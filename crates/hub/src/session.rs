@@ -132,6 +132,14 @@ impl Sessions {
         viewers
     }
 
+    /// Whether anybody watches a stream.
+    #[must_use]
+    pub fn is_watched(&self, stream: &StreamName) -> bool {
+        let rows = self.rows.lock();
+        rows.values()
+            .any(|row| row.role == Role::Play && row.stream == *stream)
+    }
+
     /// Viewers of all streams.
     #[must_use]
     pub fn total_viewers(&self) -> usize {
@@ -399,6 +407,7 @@ mod tests {
                     for (_, protocol, ..) in viewers.clone().filter(|(_, _, stream, _)| *stream == of) {
                         *expected.entry(PROTOCOLS[*protocol]).or_default() += 1;
                     }
+                    prop_assert_eq!(sessions.is_watched(&name(text)), !expected.is_empty());
                     prop_assert_eq!(sessions.viewers(&name(text)), expected);
                 }
             }

@@ -143,6 +143,8 @@ pub enum State {
     Live,
     /// The publisher is gone and may return.
     Waiting,
+    /// The stream is fetched from a source that has failed, and that is tried again.
+    Failed,
     /// The run is over.
     Ended,
 }
@@ -155,6 +157,7 @@ impl State {
             Self::Starting => "starting",
             Self::Live => "live",
             Self::Waiting => "waiting",
+            Self::Failed => "failed",
             Self::Ended => "ended",
         }
     }
@@ -206,6 +209,8 @@ struct Inner {
     publisher: Option<Feeder>,
     /// Whether the publisher of now has put out a frame.
     flows: bool,
+    /// Why the publisher of now has nothing to send.
+    failure: Option<String>,
     grace_until: Option<Instant>,
     takeovers: VecDeque<Instant>,
     epoch: Option<Arc<Epoch>>,
@@ -235,6 +240,7 @@ impl Stream {
                 timeline: Timeline::new(),
                 publisher: None,
                 flows: false,
+                failure: None,
                 grace_until: None,
                 takeovers: VecDeque::new(),
                 epoch: None,
@@ -272,8 +278,11 @@ impl Stream {
         let state = inner.state();
         StreamStatus {
             state,
-            reason: (state == State::Waiting)
-                .then(|| "the publisher is gone and may return".to_owned()),
+            reason: match state {
+                State::Waiting => Some("the publisher is gone and may return".to_owned()),
+                State::Failed => inner.failure.clone(),
+                State::Starting | State::Live | State::Ended => None,
+            },
             uptime: now.saturating_duration_since(self.started.at),
             bitrate_bps: self.bitrate_bps.load(Ordering::Relaxed),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
@@ -314,6 +323,7 @@ impl Stream {
             key,
         });
         inner.flows = false;
+        inner.failure = None;
         inner.grace_until = None;
         inner.timeline.begin_session(clock);
         drop(inner);
@@ -361,11 +371,12 @@ impl Stream {
 
 impl Inner {
     fn state(&self) -> State {
-        match (self.ended, self.publisher, self.flows) {
-            (true, ..) => State::Ended,
-            (_, None, _) => State::Waiting,
-            (_, Some(_), false) => State::Starting,
-            (_, Some(_), true) => State::Live,
+        match self.publisher {
+            _ if self.ended => State::Ended,
+            None => State::Waiting,
+            Some(_) if self.failure.is_some() => State::Failed,
+            Some(_) if self.flows => State::Live,
+            Some(_) => State::Starting,
         }
     }
 
@@ -416,6 +427,34 @@ impl Publisher {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Whether a frame of this publisher is out, since it began or was last restarted.
+    #[must_use]
+    pub fn flows(&self) -> bool {
+        let inner = self.stream.inner.lock();
+        inner.is_fed_by(&self.session) && inner.flows
+    }
+
+    /// Says that there is nothing to send, and why, in words for `/status`. The run waits without a limit, until the
+    /// publisher restarts or is dropped.
+    pub fn fail(&self, reason: String) {
+        let mut inner = self.stream.inner.lock();
+        if inner.is_fed_by(&self.session) {
+            inner.timeline.end_session();
+            inner.failure = Some(reason);
+        }
+    }
+
+    /// Begins anew, with timestamps on `clock`: what is pushed from now on continues the output clock behind one
+    /// discontinuity, as from a publisher that returns.
+    pub fn restart(&self, clock: SessionClock) {
+        let mut inner = self.stream.inner.lock();
+        if inner.is_fed_by(&self.session) {
+            inner.timeline.begin_session(clock);
+            inner.flows = false;
+            inner.failure = None;
+        }
     }
 
     /// Hands in what arrived at `now`. After a take-over, or when the run has ended, nothing passes or

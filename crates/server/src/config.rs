@@ -52,6 +52,8 @@ pub struct Config {
     pub auth: Auth,
     /// How viewers are counted.
     pub viewers: Viewers,
+    /// Where streams come from that nobody publishes here.
+    pub edge: Edge,
     /// What bounds each resource.
     pub limits: Limits,
     /// What is logged, and how.
@@ -128,6 +130,19 @@ pub struct Viewers {
     pub tracking_enabled: bool,
     /// How long after its last request an HLS viewer counts as watching.
     pub timeout: Duration,
+}
+
+/// `[edge]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// The RTMP server that streams are fetched from; empty for none.
+    pub source_host: String,
+    /// Its port.
+    pub source_port: u16,
+    /// The application that its streams are in.
+    pub source_app: String,
+    /// How long a stream that was fetched goes on without viewers.
+    pub stream_timeout: Duration,
 }
 
 /// `[limits]`
@@ -225,6 +240,12 @@ pub fn load(mode: Mode, sources: &Sources) -> Result<Loaded, Vec<Problem>> {
                 .to_owned(),
         );
     }
+    if config.edge.source_app.is_empty() {
+        let origin = origins.get("edge.source_app").cloned();
+        let text =
+            "edge.source_app: an RTMP source has its streams in an application, such as live";
+        problems.push(Problem::new(origin.unwrap_or(Origin::Default), text));
+    }
     problems.extend(config.listen(&origins, mode).err().unwrap_or_default());
     if problems.is_empty() {
         return Ok(Loaded { config, origins });
@@ -315,6 +336,17 @@ impl Default for Viewers {
     }
 }
 
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            source_host: String::new(),
+            source_port: 1935,
+            source_app: "live".to_owned(),
+            stream_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -353,7 +385,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 29] = [
+    const OTHER: [(&str, &str); 33] = [
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
         ("server.httpflv_addr", "127.0.0.1:9001"),
@@ -373,6 +405,10 @@ mod tests {
         ("auth.publish_keys", "demo=demo-key-1,b=b-key-2-long"),
         ("viewers.tracking_enabled", "false"),
         ("viewers.timeout", "60"),
+        ("edge.source_host", "origin.example"),
+        ("edge.source_port", "1936"),
+        ("edge.source_app", "stream"),
+        ("edge.stream_timeout", "5"),
         ("limits.max_concurrent_streams", "3"),
         ("limits.publisher_grace", "0"),
         ("limits.input_timeout", "5"),
@@ -422,6 +458,9 @@ mod tests {
             ),
             ("VIEWER_TRACKING_ENABLED", "", "viewers.tracking_enabled"),
             ("VIEWER_TIMEOUT_SECONDS", "", "viewers.timeout"),
+            ("SOURCE_HOST", "", "edge.source_host"),
+            ("SOURCE_PORT", "", "edge.source_port"),
+            ("STREAM_TIMEOUT", "", "edge.stream_timeout"),
             ("SEGMENT_DURATION", "", "hls.segment_duration"),
             ("PLAYLIST_SIZE", "", "hls.playlist_size"),
             ("ENABLE_GOP_CACHE", "gop-cache", "gop_cache.enabled"),
@@ -565,6 +604,10 @@ mod tests {
             (
                 "server.data_dir = \"\"",
                 "server.data_dir: \"\" is not a path",
+            ),
+            (
+                "edge.source_app = \"\"",
+                "edge.source_app: an RTMP source has its streams in an application, such as live",
             ),
             (
                 "server.node_id = \"a b\"",

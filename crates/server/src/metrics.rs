@@ -470,6 +470,7 @@ mod tests {
             requests: weir_hub::Requests::channel().0,
             tasks: weir_gateway::net::tasks::Tasks::default(),
             derived: weir_gateway::derive::Derived::default(),
+            on_demand: weir_gateway::on_demand::OnDemand::new(None, second),
             limits: weir_gateway::Limits {
                 handshake_timeout: second,
                 input_timeout: second,

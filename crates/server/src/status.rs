@@ -20,13 +20,15 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use weir_hub::{Hub, Stream};
+use weir_gateway::on_demand::{Absent, OnDemand};
+use weir_hub::{Hub, State as StreamState, Stream};
 use weir_media::{Kind, Track, codec::Codec};
 
 /// What the answers are made from.
 #[derive(Debug, Clone)]
 pub struct Status {
     hub: Arc<Hub>,
+    on_demand: OnDemand,
     started: Instant,
     ready: Arc<AtomicBool>,
 }
@@ -34,9 +36,10 @@ pub struct Status {
 impl Status {
     /// The status of a server that started at `started` and is not ready yet.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, started: Instant) -> Self {
+    pub fn new(hub: Arc<Hub>, on_demand: OnDemand, started: Instant) -> Self {
         Self {
             hub,
+            on_demand,
             started,
             ready: Arc::default(),
         }
@@ -73,7 +76,7 @@ struct Streams {
     streams: Vec<StreamRow>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct StreamRow {
     name: String,
     state: &'static str,
@@ -108,7 +111,7 @@ struct TrackRow {
 }
 
 /// What the server had to repair in the timestamps of the source.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Repairs {
     dropped_without_config: u64,
     dropped_before_key: u64,
@@ -141,11 +144,17 @@ async fn ready(State(status): State<Status>) -> StatusCode {
 
 async fn streams(State(status): State<Status>) -> Response {
     let now = Instant::now();
-    let streams = status
-        .hub
-        .streams()
+    let running = status.hub.streams();
+    // One that began since is in the list already.
+    let absent = status.on_demand.absent();
+    let absent = absent
+        .iter()
+        .filter(|absent| !running.iter().any(|stream| *stream.name() == absent.name));
+    let absent = absent.map(|absent| absent_row(&status.hub, absent));
+    let streams = running
         .iter()
         .map(|stream| row(&status.hub, stream, now))
+        .chain(absent)
         .collect();
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -179,6 +188,23 @@ fn row(hub: &Hub, stream: &Stream, now: Instant) -> StreamRow {
         },
         clock_drift_ms: known.drift_us / 1_000,
         gop_cache_bytes: known.cache_bytes,
+    }
+}
+
+/// A stream that somebody asked for and that does not run.
+fn absent_row(hub: &Hub, absent: &Absent) -> StreamRow {
+    let viewers_by_protocol = hub.sessions().viewers(&absent.name);
+    let state = match absent.failure {
+        Some(_) => StreamState::Failed,
+        None => StreamState::Starting,
+    };
+    StreamRow {
+        name: absent.name.to_string(),
+        state: state.as_str(),
+        reason: absent.failure.clone(),
+        viewers: viewers_by_protocol.values().sum(),
+        viewers_by_protocol,
+        ..StreamRow::default()
     }
 }
 
@@ -366,7 +392,11 @@ mod tests {
         let hub = Hub::new(limits);
         let started = Instant::now().checked_sub(Duration::from_secs(90));
         (
-            Status::new(Arc::clone(&hub), started.expect("the machine runs longer")),
+            Status::new(
+                Arc::clone(&hub),
+                OnDemand::new(None, Duration::from_secs(1)),
+                started.expect("the machine runs longer"),
+            ),
             hub,
         )
     }

@@ -5,7 +5,10 @@
 
 mod viewers;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -24,7 +27,7 @@ use weir_package::{
     window::{Segment, Snapshot},
 };
 
-use super::{cors, preflight, refuse};
+use super::{cors, preflight, refuse, refuse_missing};
 use crate::{
     Gateway,
     derive::hls::{Outputs, Playlist, Published},
@@ -252,7 +255,19 @@ impl Context {
             .await;
         let grant =
             decision.map_err(|refusal| refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
-        let mut updates = self.outputs.get(&grant.name).ok_or_else(not_found)?;
+        let mut updates = match self.gateway.stream(&grant.name).await {
+            Ok(stream) => self.outputs.of(&stream),
+            // The playlist of a run that has ended stays for a while, with its end.
+            Err(missing) => {
+                let ended = self.outputs.get(&grant.name);
+                ended.ok_or_else(|| refuse_missing(missing))?
+            }
+        };
+        // Who waits is a viewer already: a stream that was fetched for it must not be dropped meanwhile.
+        let _waiting = updates.borrow().is_none().then(|| {
+            let sessions = self.gateway.hub.sessions();
+            sessions.open(Role::Play, PROTOCOL, grant.name, Instant::now())
+        });
         let first =
             tokio::time::timeout(FIRST_SEGMENT_WAIT, updates.wait_for(Option::is_some)).await;
         match first {

@@ -11,6 +11,7 @@ use crate::{
     Gateway,
     derive::{Format, Head, Shared, put_message},
     net::rtmp::{Connection, Error},
+    on_demand::Missing,
     rtmp::PROTOCOL,
 };
 
@@ -27,20 +28,21 @@ pub async fn run(
         .requests
         .ask(Role::Play, PROTOCOL, request.name, None)
         .await;
-    let stream = match decision.map(|grant| gateway.hub.get(&grant.name)) {
-        Ok(Some(stream)) => stream,
-        Ok(None) => {
-            let reason = weir_hub::Refusal::NotFound.to_string();
-            connection
-                .session()
-                .reject_play(request.stream_id, Refusal::StreamNotFound, &reason);
-            return connection.write([]).await;
-        }
-        Err(refusal) => {
-            let reason = refusal.to_string();
-            connection
-                .session()
-                .reject_play(request.stream_id, Refusal::Denied, &reason);
+    let found = match decision {
+        Ok(grant) => gateway.stream(&grant.name).await.map_err(|missing| {
+            let code = match missing {
+                Missing::NotFound => Refusal::StreamNotFound,
+                Missing::Full(_) => Refusal::Failed,
+            };
+            (code, missing.to_string())
+        }),
+        Err(refusal) => Err((Refusal::Denied, refusal.to_string())),
+    };
+    let stream = match found {
+        Ok(stream) => stream,
+        Err((code, reason)) => {
+            let session = connection.session();
+            session.reject_play(request.stream_id, code, &reason);
             return connection.write([]).await;
         }
     };

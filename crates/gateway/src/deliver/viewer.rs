@@ -55,12 +55,8 @@ impl Viewer {
         let decision = gateway.requests.ask(Role::Play, protocol, name, None).await;
         let grant = decision
             .map_err(|refusal| super::refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
-        let stream = gateway.hub.get(&grant.name).ok_or_else(|| {
-            super::refuse(
-                StatusCode::NOT_FOUND,
-                &weir_hub::Refusal::NotFound.to_string(),
-            )
-        })?;
+        let stream = gateway.stream(&grant.name).await;
+        let stream = stream.map_err(super::refuse_missing)?;
         let format = match container {
             Container::Flv { .. } => Format::Flv,
             Container::Ts => Format::Ts,

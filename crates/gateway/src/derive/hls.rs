@@ -119,15 +119,28 @@ impl TsDemand {
 }
 
 /// The HLS outputs of all streams.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Outputs {
+    config: Config,
+    tasks: Tasks,
     runs: Arc<Mutex<HashMap<StreamName, Output>>>,
     /// Where the next run of a name counts from, if its last one went ahead of the clock.
     numbers: Arc<Mutex<HashMap<StreamName, Numbers>>>,
 }
 
 impl Outputs {
-    /// What the newest run of a stream publishes.
+    /// No outputs yet; how segments are to be cut, and where tasks are spawned.
+    #[must_use]
+    pub fn new(config: Config, tasks: Tasks) -> Self {
+        Self {
+            config,
+            tasks,
+            runs: Arc::default(),
+            numbers: Arc::default(),
+        }
+    }
+
+    /// What the newest run of a stream publishes, or has published if it ended a moment ago.
     #[must_use]
     pub fn get(&self, name: &StreamName) -> Option<Updates> {
         self.runs
@@ -144,45 +157,47 @@ impl Outputs {
         }
     }
 
-    /// Keeps one packaging task for every run in the hub, until the process stops.
-    pub async fn reconcile(self, hub: Arc<Hub>, config: Config, tasks: Tasks) {
-        let mut changes = hub.changes();
-        loop {
-            for stream in hub.streams() {
-                self.start(&stream, config, &tasks);
-            }
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn start(&self, stream: &Arc<Stream>, config: Config, tasks: &Tasks) {
+    /// What this run publishes, or a later one of its name; starts the packaging of a run that has none yet.
+    #[must_use]
+    pub fn of(&self, stream: &Arc<Stream>) -> Updates {
         let mut runs = self.runs.lock();
-        if runs
-            .get(stream.name())
-            .is_some_and(|output| output.run == stream.run())
+        if let Some(output) = runs.get(stream.name())
+            && output.run >= stream.run()
         {
-            return;
+            return output.updates.clone();
         }
         let (publish, updates) = watch::channel(None);
         let ts = Arc::<TsDemand>::default();
         let output = Output {
             run: stream.run(),
-            updates,
+            updates: updates.clone(),
             ts: Arc::clone(&ts),
         };
         runs.insert(stream.name().clone(), output);
         let (outputs, stream) = (self.clone(), Arc::clone(stream));
-        tasks.spawn(async move {
+        self.tasks.spawn(async move {
             let (name, run) = (stream.name().clone(), stream.run());
-            let segmenter =
-                Segmenter::new(config, run.to_string(), outputs.first_numbers(&name, run));
+            let numbers = outputs.first_numbers(&name, run);
+            let segmenter = Segmenter::new(outputs.config, run.to_string(), numbers);
             let next = package(stream, segmenter, &ts, &publish).await;
             outputs.numbers.lock().insert(name.clone(), next);
             tokio::time::sleep(LINGER).await;
             outputs.remove(&name, run);
         });
+        updates
+    }
+
+    /// Keeps one packaging task for every run in the hub, until the process stops.
+    pub async fn reconcile(self, hub: Arc<Hub>) {
+        let mut changes = hub.changes();
+        loop {
+            for stream in hub.streams() {
+                let _ = self.of(&stream);
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// The clock's numbers, or those after the last run of the name where they are higher. What the clock has overtaken

@@ -1,7 +1,7 @@
-//! One RTMP connection: the sans-IO session of crate `proto` on a socket.
+//! One RTMP connection: a sans-IO machine of crate `proto` on a socket, that of a server or that of a client.
 //!
-//! Owns: reading, writing, the deadline until a client has a role, pings, and the last flush before closing.
-//! Does not own: what a publisher or player does with its events ([`crate::ingest::rtmp`], [`crate::deliver::rtmp`]).
+//! Owns: reading, writing, the deadline until a client of ours has a role, pings, and the last flush before closing.
+//! Does not own: what is done with the events of a connection ([`crate::ingest`], [`crate::deliver::rtmp`]).
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
     time::Instant,
 };
-use weir_proto::rtmp::{self, Config, Event, Session};
+use weir_proto::rtmp::{self, Config, Event, Session, client};
 
 use crate::{
     Limits,
@@ -52,18 +52,104 @@ pub enum Error {
     Silent(Duration),
 }
 
+/// What both sides of the protocol have in common.
+pub trait Machine {
+    /// What the peer does or wants.
+    type Event;
+
+    /// Takes bytes of the peer.
+    fn handle_input(&mut self, input: Bytes);
+
+    /// The next event in what was taken.
+    ///
+    /// # Errors
+    /// A fault of the peer.
+    fn poll_event(&mut self) -> Result<Option<Self::Event>, rtmp::Error>;
+
+    /// The next bytes to send.
+    fn poll_output(&mut self) -> Option<Bytes>;
+
+    /// Does what is due at `now_ms` since the connection began.
+    ///
+    /// # Errors
+    /// The peer is gone.
+    fn handle_timeout(&mut self, now_ms: u64) -> Result<(), rtmp::Error>;
+
+    /// When [`Self::handle_timeout`] is due.
+    fn next_timeout_ms(&self) -> Option<u64>;
+
+    /// Whether to close once all output is sent.
+    fn should_close(&self) -> bool;
+}
+
+impl Machine for Session {
+    type Event = Event;
+
+    fn handle_input(&mut self, input: Bytes) {
+        self.handle_input(input);
+    }
+
+    fn poll_event(&mut self) -> Result<Option<Event>, rtmp::Error> {
+        self.poll_event()
+    }
+
+    fn poll_output(&mut self) -> Option<Bytes> {
+        self.poll_output()
+    }
+
+    fn handle_timeout(&mut self, now_ms: u64) -> Result<(), rtmp::Error> {
+        self.handle_timeout(now_ms)
+    }
+
+    fn next_timeout_ms(&self) -> Option<u64> {
+        Some(self.next_timeout_ms())
+    }
+
+    fn should_close(&self) -> bool {
+        self.should_close()
+    }
+}
+
+impl Machine for client::Client {
+    type Event = client::Event;
+
+    fn handle_input(&mut self, input: Bytes) {
+        self.handle_input(input);
+    }
+
+    fn poll_event(&mut self) -> Result<Option<client::Event>, rtmp::Error> {
+        self.poll_event()
+    }
+
+    fn poll_output(&mut self) -> Option<Bytes> {
+        self.poll_output()
+    }
+
+    fn handle_timeout(&mut self, now_ms: u64) -> Result<(), rtmp::Error> {
+        self.handle_timeout(now_ms)
+    }
+
+    fn next_timeout_ms(&self) -> Option<u64> {
+        self.next_timeout_ms()
+    }
+
+    fn should_close(&self) -> bool {
+        self.should_close()
+    }
+}
+
 /// A connection on its way to being a publisher or a player, and afterwards.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection<M = Session> {
     id: u64,
     socket: Socket,
-    session: Session,
+    machine: M,
     buffer: BytesMut,
     /// Between [`READ_LEN_MIN`] and [`READ_LEN_MAX`].
     read_len: usize,
     /// What is not written yet. It stays here when a write is cancelled, so that no message is ever cut.
     outgoing: Burst,
-    accepted: Instant,
+    began: Instant,
     closed_by_peer: bool,
 }
 
@@ -73,15 +159,57 @@ impl Connection {
     /// # Errors
     /// The socket refuses its options.
     pub fn new(stream: TcpStream, config: Arc<Config>, limits: Limits) -> io::Result<Self> {
+        Self::with(stream, limits, |seed| Session::new(config, seed, 0))
+    }
+
+    /// The state machine, for answers.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.machine
+    }
+
+    /// As [`Self::next_event`], for a client that has no role yet.
+    ///
+    /// # Errors
+    /// As above, and when `limit` since the accept is over.
+    pub async fn first_event(&mut self, limit: Duration) -> Result<Option<Event>, Error> {
+        let deadline = self.began + limit;
+        tokio::time::timeout_at(deadline, self.next_event())
+            .await
+            .unwrap_or(Err(Error::NoRole(limit)))
+    }
+}
+
+impl Connection<client::Client> {
+    /// Speaks to a server on a socket that is connected to it.
+    ///
+    /// # Errors
+    /// The socket refuses its options.
+    pub fn client(
+        stream: TcpStream,
+        config: Arc<client::Config>,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        Self::with(stream, limits, |seed| client::Client::new(config, seed, 0))
+    }
+
+    /// Bytes of the server so far: the place of a fault.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.machine.received_bytes()
+    }
+}
+
+impl<M: Machine> Connection<M> {
+    fn with(stream: TcpStream, limits: Limits, machine: impl FnOnce(u64) -> M) -> io::Result<Self> {
         let seed = getrandom::u64().map_err(io::Error::other)?;
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             socket: Socket::new(stream, limits.write_stall_timeout)?,
-            session: Session::new(config, seed, 0),
+            machine: machine(seed),
             buffer: BytesMut::new(),
             read_len: READ_LEN_MIN,
             outgoing: Burst::default(),
-            accepted: Instant::now(),
+            began: Instant::now(),
             closed_by_peer: false,
         })
     }
@@ -92,44 +220,29 @@ impl Connection {
         self.id
     }
 
-    /// The state machine, for answers.
-    pub fn session(&mut self) -> &mut Session {
-        &mut self.session
-    }
-
-    /// Waits for the next event; `None` when the peer has closed or the session is to be closed. Cancel-safe: what was
+    /// Waits for the next event; `None` when the peer has closed or the machine is done. Cancel-safe: what was
     /// read is kept.
     ///
     /// # Errors
     /// A fault of the peer or of the socket.
-    pub async fn next_event(&mut self) -> Result<Option<Event>, Error> {
+    pub async fn next_event(&mut self) -> Result<Option<M::Event>, Error> {
         loop {
-            let event = self.session.poll_event()?;
+            let event = self.machine.poll_event()?;
             self.flush().await?;
             if event.is_some() {
                 return Ok(event);
             }
-            if self.session.should_close() || self.closed_by_peer {
+            if self.machine.should_close() || self.closed_by_peer {
                 return Ok(None);
             }
             self.read().await?;
         }
     }
 
-    /// As [`Self::next_event`], for a client that has no role yet.
-    ///
-    /// # Errors
-    /// As above, and when `limit` since the accept is over.
-    pub async fn first_event(&mut self, limit: Duration) -> Result<Option<Event>, Error> {
-        let deadline = self.accepted + limit;
-        tokio::time::timeout_at(deadline, self.next_event())
-            .await
-            .unwrap_or(Err(Error::NoRole(limit)))
-    }
-
-    /// Reads once, or handles the timer of the session.
+    /// Reads once, or handles the timer of the machine.
     async fn read(&mut self) -> Result<(), Error> {
-        let due = self.accepted + Duration::from_millis(self.session.next_timeout_ms());
+        let due = self.machine.next_timeout_ms();
+        let due = due.map(|ms| self.began + Duration::from_millis(ms));
         // A frame keeps its whole block alive, so a block is filled by many reads before the next one is begun.
         if self.buffer.capacity() < self.read_len / 4 {
             self.buffer.reserve(self.read_len);
@@ -140,17 +253,17 @@ impl Connection {
                 if self.buffer.len() == self.buffer.capacity() {
                     self.read_len = READ_LEN_MAX.min(self.read_len * 2);
                 }
-                self.session.handle_input(self.buffer.split().freeze());
+                self.machine.handle_input(self.buffer.split().freeze());
             }
-            () = tokio::time::sleep_until(due) => {
-                let now_ms = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
-                self.session.handle_timeout(now_ms)?;
+            () = sleep_until(due) => {
+                let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                self.machine.handle_timeout(now_ms)?;
             }
         }
         Ok(())
     }
 
-    /// Writes shared buffers behind what the session has to say, all of them in as few calls as the socket takes.
+    /// Writes shared buffers behind what the machine has to say, all of them in as few calls as the socket takes.
     /// Cancel-safe: what is not written stays queued.
     ///
     /// # Errors
@@ -163,14 +276,14 @@ impl Connection {
         Ok(self.socket.write_all_buf(&mut self.outgoing).await?)
     }
 
-    /// Writes what the session has to say.
+    /// Writes what the machine has to say.
     async fn flush(&mut self) -> Result<(), Error> {
         self.queue_output();
         Ok(self.socket.write_all_buf(&mut self.outgoing).await?)
     }
 
     fn queue_output(&mut self) {
-        while let Some(output) = self.session.poll_output() {
+        while let Some(output) = self.machine.poll_output() {
             self.outgoing.push(output);
         }
     }
@@ -190,5 +303,13 @@ impl Connection {
         };
         // Whatever fails here, the connection ends all the same.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
+    }
+}
+
+/// Never returns when there is no such time.
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }

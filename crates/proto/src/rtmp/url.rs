@@ -5,7 +5,7 @@
 //! Specification: RFC 3986 for the authority; the rest is custom. The path is sent as it is written: servers differ in
 //! whether they percent-decode.
 
-use std::{fmt, net::Ipv6Addr};
+use std::fmt;
 
 use super::address::{ADDRESS_LEN_MAX, Secret};
 
@@ -15,6 +15,8 @@ const PORT_RTMP: u16 = 1935;
 const PORT_RTMPS: u16 = 443;
 /// Longest host name in bytes (RFC 1035, 2.3.4).
 const HOST_LEN_MAX: usize = 253;
+/// Longest IPv6 address in bytes, with an IPv4 address at its end.
+const IPV6_LEN_MAX: usize = 45;
 /// Shorter text is no secret. Text that is at least as long as its replacement cannot make a text grow.
 const SECRET_LEN_MIN: usize = 4;
 
@@ -180,7 +182,9 @@ fn split_authority(authority: &str, is_tls: bool) -> Result<(&str, u16), UrlErro
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or(UrlError::Host)?;
-            host.parse::<Ipv6Addr>().map_err(|_| UrlError::Host)?;
+            if !looks_like_ipv6(host) {
+                return Err(UrlError::Host);
+            }
             (host, port)
         }
         None => {
@@ -198,6 +202,12 @@ fn split_authority(authority: &str, is_tls: bool) -> Result<(&str, u16), UrlErro
         _ => parse_port(port).ok_or(UrlError::Port)?,
     };
     Ok((host, port))
+}
+
+/// Whether text can be an IPv6 address (RFC 4291, 2.2). Whoever connects to it says whether it is one.
+fn looks_like_ipv6(host: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_hexdigit() || b":.".contains(&byte);
+    (2..=IPV6_LEN_MAX).contains(&host.len()) && host.contains(':') && host.bytes().all(allowed)
 }
 
 fn parse_port(text: &str) -> Option<u16> {

@@ -11,12 +11,16 @@ use weir_gateway::{
     Gateway, Limits,
     deliver::{self, hls::Viewers},
     derive::{self, Derived, hls::Outputs},
-    ingest::demo::{self, Sample},
+    ingest::{
+        demo::{self, Sample},
+        pull::Source,
+    },
     net::{
         http,
         listener::{self, Connections},
         tasks::Tasks,
     },
+    on_demand::OnDemand,
     rtmp,
 };
 use weir_hub::{Hub, Join, LagLimit, Requests, Retention};
@@ -68,9 +72,14 @@ impl Server {
         let started = Instant::now();
         let listeners = bind(&config.listeners)?;
         let (requests, pending) = Requests::channel();
-        let gateway = gateway(&config, requests);
-        let status = Status::new(Arc::clone(&gateway.hub), started);
-        let outputs = Outputs::default();
+        let gateway = gateway(&config, requests, rtmp_addrs(&listeners));
+        let status = Status::new(Arc::clone(&gateway.hub), gateway.on_demand.clone(), started);
+        let packaging = derive::hls::Config {
+            segment_ms: u32::try_from(config.hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
+            part_ms: PART_MS,
+            playlist_segments: config.hls.playlist_size,
+        };
+        let outputs = Outputs::new(packaging, gateway.tasks.clone());
         let viewers = Viewers::new(
             config
                 .viewers
@@ -84,16 +93,7 @@ impl Server {
             config.auth.publish_keys.clone(),
         ));
         tasks.spawn(super::expire(Arc::clone(&gateway.hub), viewers.clone()));
-        let packaging = derive::hls::Config {
-            segment_ms: u32::try_from(config.hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
-            part_ms: PART_MS,
-            playlist_segments: config.hls.playlist_size,
-        };
-        tasks.spawn(
-            outputs
-                .clone()
-                .reconcile(Arc::clone(&gateway.hub), packaging, tasks.clone()),
-        );
+        tasks.spawn(outputs.clone().reconcile(Arc::clone(&gateway.hub)));
         let connections = Connections::new(config.server.max_connections);
         let router = router(&gateway, &status, outputs, viewers, connections.clone());
         accept(listeners, &config, &connections, &gateway, &router);
@@ -115,7 +115,7 @@ impl Server {
     }
 }
 
-fn gateway(config: &Config, requests: Requests) -> Gateway {
+fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> Gateway {
     let limits = &config.limits;
     let gop_cache = Retention {
         groups_max: config.gop_cache.max_gops,
@@ -128,11 +128,19 @@ fn gateway(config: &Config, requests: Requests) -> Gateway {
         publisher_grace: limits.publisher_grace,
         gop_cache,
     });
+    let edge = &config.edge;
+    let source = (!edge.source_host.is_empty()).then(|| Source {
+        host: edge.source_host.clone(),
+        port: edge.source_port,
+        app: edge.source_app.clone(),
+        own_addrs: rtmp_addrs,
+    });
     Gateway {
         hub,
         requests,
         tasks: Tasks::default(),
         derived: Derived::default(),
+        on_demand: OnDemand::new(source, edge.stream_timeout),
         limits: Limits {
             handshake_timeout: limits.handshake_timeout,
             input_timeout: limits.input_timeout,
@@ -184,6 +192,15 @@ fn bind(wanted: &[Listener]) -> Result<Vec<(Purpose, TcpListener)>, StartError> 
         }
     }
     Ok(bound)
+}
+
+/// Where this server takes RTMP connections.
+fn rtmp_addrs(listeners: &[(Purpose, TcpListener)]) -> Vec<SocketAddr> {
+    let rtmp = listeners
+        .iter()
+        .filter(|(purpose, _)| *purpose == Purpose::Rtmp);
+    rtmp.filter_map(|(_, listener)| listener.local_addr().ok())
+        .collect()
 }
 
 fn accept(

@@ -99,6 +99,19 @@ pub static SETTINGS: &[Setting] = &[
         .env("VIEWER_TIMEOUT_SECONDS")
         .range(1..=3600)
         .why("Seconds without a request after which an HLS viewer has left."),
+    row("edge.source_host", |c| &mut c.edge.source_host)
+        .env("SOURCE_HOST")
+        .why("RTMP server that streams nobody publishes here are fetched from; empty for none."),
+    row("edge.source_port", |c| &mut c.edge.source_port)
+        .env("SOURCE_PORT")
+        .range(1..=65_535)
+        .why("Port of that server."),
+    row("edge.source_app", |c| &mut c.edge.source_app)
+        .why("Application that the streams of that server are in."),
+    row("edge.stream_timeout", |c| &mut c.edge.stream_timeout)
+        .env("STREAM_TIMEOUT")
+        .range(1..=86_400)
+        .why("Seconds that a fetched stream goes on after its last viewer left, in case one returns."),
     row("limits.max_concurrent_streams", |c| &mut c.limits.max_concurrent_streams)
         .env("MAX_CONCURRENT_STREAMS")
         .range(1..=100_000)

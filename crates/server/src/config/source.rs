@@ -19,10 +19,7 @@ use super::{
 const CONFIG_PATH: &str = "config.toml";
 
 /// Variables of the servers that Weir takes the place of which mean nothing in this version.
-const VARIABLES_WITHOUT_EFFECT: [&str; 11] = [
-    "SOURCE_HOST",
-    "SOURCE_PORT",
-    "STREAM_TIMEOUT",
+const VARIABLES_WITHOUT_EFFECT: [&str; 8] = [
     "HLS_PATH",
     "HLS_STORAGE",
     "DATABASE_URL",
