@@ -62,32 +62,34 @@ struct SessionQuery {
     hls_ctx: Option<String>,
 }
 
-/// The routes of HLS.
+/// The routes of HLS. Every prefix that users know holds the same subtree, in which all URIs are relative.
 pub(super) fn router(gateway: Gateway, outputs: Outputs, viewers: Viewers) -> Router {
+    let context = Context {
+        gateway,
+        outputs,
+        viewers,
+    };
+    let classic = Router::new()
+        .route("/playlist.m3u8", get(ts_multivariant).options(preflight))
+        .merge(subtree());
+    // Here `playlist.m3u8` is what `index.m3u8` is elsewhere.
+    let packager = Router::new()
+        .route("/playlist.m3u8", get(multivariant).options(preflight))
+        .merge(subtree());
     Router::new()
-        .route(
-            "/live/{name}/index.m3u8",
-            get(multivariant).options(preflight),
-        )
-        .route(
-            "/live/{name}/playlist.m3u8",
-            get(ts_multivariant).options(preflight),
-        )
-        .route("/live/{name}/ts.m3u8", get(ts_media).options(preflight))
-        .route("/live/{name}/{object}", get(ts_object).options(preflight))
-        .route(
-            "/live/{name}/{rendition}/index.m3u8",
-            get(media).options(preflight),
-        )
-        .route(
-            "/live/{name}/{rendition}/{object}",
-            get(object).options(preflight),
-        )
-        .with_state(Context {
-            gateway,
-            outputs,
-            viewers,
-        })
+        .nest("/live/{name}", classic.clone())
+        .nest("/api/v1/hls/{name}", classic)
+        .nest("/streams/{name}", packager)
+        .with_state(context)
+}
+
+fn subtree() -> Router<Context> {
+    Router::new()
+        .route("/index.m3u8", get(multivariant).options(preflight))
+        .route("/ts.m3u8", get(ts_media).options(preflight))
+        .route("/{object}", get(ts_object).options(preflight))
+        .route("/{rendition}/index.m3u8", get(media).options(preflight))
+        .route("/{rendition}/{object}", get(object).options(preflight))
 }
 
 async fn multivariant(

@@ -93,6 +93,33 @@ fn e2e_ts_segments_are_made_when_asked_for_and_fit_together() {
 }
 
 #[test]
+fn e2e_every_prefix_leads_to_media() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    for (playlist, extension) in [
+        ("/live/demo/index.m3u8", ".m4s"),
+        ("/live/demo/playlist.m3u8", ".ts"),
+        ("/api/v1/hls/demo/playlist.m3u8", ".ts"),
+        ("/api/v1/hls/demo/index.m3u8", ".m4s"),
+        ("/streams/demo/playlist.m3u8", ".m4s"),
+    ] {
+        let base = playlist.rsplit_once('/').expect("a folder").0;
+        let multivariant = weir.get(playlist).text();
+        let variant = multivariant.lines().last().expect("a variant");
+        let media_path = format!("{base}/{variant}");
+        let media = weir.get(&media_path).text();
+        let name = media.lines().last().expect("a segment");
+        assert!(name.ends_with(extension), "{playlist}: {media}");
+        let folder = media_path.rsplit_once('/').expect("a folder").0;
+        assert_eq!(
+            weir.get(&format!("{folder}/{name}")).status,
+            200,
+            "{folder}/{name}"
+        );
+    }
+}
+
+#[test]
 fn e2e_ts_is_decoded_without_complaint() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");
