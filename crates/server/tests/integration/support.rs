@@ -197,6 +197,11 @@ impl Weir {
         self.process.signal("TERM");
     }
 
+    /// Stops the process where it is (SIGSTOP), or lets it go on (SIGCONT).
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.process.signal(if frozen { "STOP" } else { "CONT" });
+    }
+
     /// Sends SIGKILL and waits for the end.
     pub(crate) fn kill(&self) {
         self.process.signal("KILL");
