@@ -192,17 +192,17 @@ impl Weir {
         self.dir.path()
     }
 
-    /// Sends SIGTERM, without waiting.
-    pub(crate) fn terminate(&self) {
-        self.process.signal("TERM");
-    }
-
     /// Stops the process where it is (SIGSTOP), or lets it go on (SIGCONT).
     pub(crate) fn freeze(&self, frozen: bool) {
         self.process.signal(if frozen { "STOP" } else { "CONT" });
     }
 
-    /// Sends SIGKILL and waits for the end.
+    /// Sends SIGTERM, without waiting.
+    pub(crate) fn terminate(&self) {
+        self.process.signal("TERM");
+    }
+
+    /// Ends it as a power cut would (SIGKILL).
     pub(crate) fn kill(&self) {
         self.process.signal("KILL");
         self.process.wait(PATIENCE);
