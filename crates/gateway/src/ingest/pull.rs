@@ -97,13 +97,8 @@ pub enum Error {
     #[error("the source closed the connection")]
     Closed,
     /// It refused.
-    #[error("the source refused: {description} {code}")]
-    Refused {
-        /// Its status code.
-        code: String,
-        /// Its words.
-        description: String,
-    },
+    #[error("the source refused: {0}")]
+    Refused(String),
     /// It said that the stream is over.
     #[error("the source ended the stream: {0}")]
     Ended(EndReason),
@@ -153,6 +148,17 @@ pub async fn run(
             continue;
         };
         return Error::Killed(reason);
+    }
+}
+
+impl Error {
+    /// From a status code and words for people; either may be missing.
+    fn refused(code: String, description: String) -> Self {
+        Self::Refused(match (description.as_str(), code.as_str()) {
+            ("", _) => code,
+            (_, "") => description,
+            _ => format!("{description} ({code})"),
+        })
     }
 }
 
@@ -250,7 +256,7 @@ impl Pull<'_> {
                     reading.declared = declared(&values).or(reading.declared);
                 }
                 Event::Refused { code, description } => {
-                    return Err(Error::Refused { code, description });
+                    return Err(Error::refused(code, description));
                 }
                 Event::Ended { reason } => return Err(Error::Ended(reason)),
                 Event::Playing | Event::Publishing | Event::BadMetadata { .. } => {}

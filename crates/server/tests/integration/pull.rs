@@ -203,6 +203,39 @@ fn e2e_a_source_that_dies_and_returns_continues_the_stream() {
     assert_eq!(edge.log().matches("pull continued").count(), 1);
 }
 
+#[test]
+fn e2e_a_source_that_falls_silent_is_tried_again() {
+    let source = live_source();
+    let edge = edge_of(source.rtmp_addr(), &[("WEIR_LIMITS_INPUT_TIMEOUT", "1")]);
+    let viewer = Watching::start(&edge, "/live/demo.flv");
+    viewer.wait_for_more(30);
+    source.freeze(true);
+    let failed = wait_for("the pull has failed", PATIENCE, || {
+        edge.stream("demo").filter(|row| row["state"] == "failed")
+    });
+    assert_eq!(failed["reason"], "the source sent nothing for 1 s");
+    assert_eq!(failed["viewers"], 1);
+    source.freeze(false);
+    viewer.wait_for_more(30);
+    edge.wait_until_live("demo");
+}
+
+#[test]
+fn e2e_a_stop_ends_what_was_fetched_and_fetches_nothing_more() {
+    let source = live_source();
+    let edge = edge_of(source.rtmp_addr(), &[("WEIR_SERVER_SHUTDOWN_GRACE", "3")]);
+    let mut hls = Connection::open(edge.http_addr()).expect("weir answers");
+    let media = media_playlist(&mut hls);
+    edge.terminate();
+    wait_until("the playlist ends", PATIENCE, || {
+        let playlist = hls.get(&media).expect("the connection stays open").text();
+        playlist.ends_with("#EXT-X-ENDLIST\n")
+    });
+    drop(hls);
+    assert!(edge.wait(PATIENCE).success());
+    assert_eq!(edge.log().matches("pull started").count(), 1);
+}
+
 /// The path of the first media playlist of `demo`.
 fn media_playlist(hls: &mut Connection) -> String {
     let master = hls.get("/live/demo/index.m3u8").expect("weir answers");
@@ -228,7 +261,8 @@ fn run_of(playlist: &str) -> String {
 fn e2e_an_unknown_name_is_refused_with_the_words_of_the_source() {
     let source = live_source();
     let edge = edge_of(source.rtmp_addr(), &[]);
-    check_refused(&edge, "nobody", "no such stream is live");
+    let reason = "the source refused: no such stream is live (NetStream.Play.StreamNotFound)";
+    check_refused(&edge, "nobody", reason);
     assert_eq!(edge.get("/live/nobody/index.m3u8").status, 404);
     assert_eq!(source.stream("nobody"), None);
 }

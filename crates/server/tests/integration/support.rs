@@ -195,6 +195,11 @@ impl Weir {
         self.dir.path()
     }
 
+    /// Stops the process where it is (SIGSTOP), or lets it go on (SIGCONT).
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.process.signal(if frozen { "STOP" } else { "CONT" });
+    }
+
     /// Sends SIGTERM, without waiting.
     pub(crate) fn terminate(&self) {
         self.process.signal("TERM");
