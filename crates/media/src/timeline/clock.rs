@@ -63,11 +63,12 @@ impl TrackClock {
 
     /// Opens a gap in the output.
     pub(super) fn shift(&mut self, gap_us: i64) {
-        let last_us = self
-            .last_dts
-            .map_or(0, |last| rescale(last, self.timescale, US));
+        // A millisecond behind the last frame: rounded to what FLV can express, the next must not come before it.
+        let after_us = self.last_dts.map_or(0, |last| {
+            rescale(last, self.timescale, US) + CLAMP_STEP_MS * 1_000
+        });
         self.offset_us = self.offset_us.saturating_add(gap_us);
-        self.earliest_us = self.earliest_us.max(last_us) + gap_us;
+        self.earliest_us = self.earliest_us.max(after_us) + gap_us;
         self.comparable &= gap_us == 0;
     }
 
