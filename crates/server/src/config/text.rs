@@ -39,7 +39,12 @@ pub fn example() -> String {
             format!(" [{}]", names.join(", "))
         };
         let value = (setting.field)(&mut config).write();
-        text += &format!("# {}{names}\n#{} = {value}\n", setting.why, setting.name());
+        let gap = if section.is_empty() { "\n" } else { "" };
+        text += &format!(
+            "{gap}# {}{names}\n#{} = {value}\n",
+            setting.why,
+            setting.name()
+        );
     }
     text
 }
@@ -53,9 +58,8 @@ impl Loaded {
         let mut section = "";
         for setting in SETTINGS {
             if setting.section() != section {
-                let gap = if section.is_empty() { "" } else { "\n" };
                 section = setting.section();
-                text += &format!("{gap}[{section}]\n");
+                text += &format!("\n[{section}]\n");
             }
             let value = (setting.field)(&mut config).write();
             let from = match self.origins.get(setting.key) {
@@ -139,6 +143,7 @@ mod tests {
             ("MAX_GOPS", "3"),
             ("NODE_ID", "node-1"),
             ("WEIR_SERVER_WORKERS", "2"),
+            ("WEIR_RELAY", "demo=rtmp://host/app/marker?key=marker"),
         ];
         let sources = Sources {
             file: Some(("config.toml".to_owned(), file.to_owned())),
@@ -157,6 +162,7 @@ mod tests {
             "addr = \"127.0.0.1:9001\" # flag --hls-addr",
             "publish_keys = { \"demo\" = \"***\" } # file config.toml:4",
             "apps = [\"live\"] # default",
+            "relay = [{ stream = \"demo\", url = \"rtmp://host/app/***\" }] # environment WEIR_RELAY",
             "# HTTP on 0.0.0.0:9000, 127.0.0.1:9001",
             "# RTMP on 0.0.0.0:1935",
         ] {
@@ -167,14 +173,14 @@ mod tests {
         }
         assert!(!text.contains("marker"), "{text}");
         let document = toml::de::DeTable::parse(&text).expect("what is printed is TOML");
-        let keys = document
-            .get_ref()
-            .values()
-            .filter_map(|section| section.get_ref().as_table());
-        assert_eq!(
-            keys.map(|section| section.len()).sum::<usize>(),
-            SETTINGS.len()
-        );
+        let entries = document.get_ref().values();
+        let keys = entries.map(|entry| {
+            entry
+                .get_ref()
+                .as_table()
+                .map_or(1, |section| section.len())
+        });
+        assert_eq!(keys.sum::<usize>(), SETTINGS.len());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod hostile;
 mod matrix;
 mod metrics;
 mod pull;
+mod relay;
 mod shutdown;
 mod slow_viewers;
 mod support;
