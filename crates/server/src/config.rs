@@ -27,7 +27,7 @@ pub use listener::{Listener, Purpose};
 pub use publish_key::{PublishKey, PublishKeyError, PublishKeys, SharedKey};
 pub use setting::{SETTINGS, Setting};
 pub use source::{Origin, Sources};
-pub use text::example;
+pub use text::{env_example, example};
 
 /// How open the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
