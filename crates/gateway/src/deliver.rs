@@ -5,6 +5,7 @@
 
 pub mod hls;
 pub mod progressive;
+pub mod relay;
 pub mod rtmp;
 mod viewer;
 pub mod ws_flv;

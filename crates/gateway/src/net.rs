@@ -2,10 +2,12 @@
 
 pub mod http;
 pub mod listener;
+mod retry;
 pub mod rtmp;
 mod socket;
 pub mod tasks;
 mod throttle;
 
+pub(crate) use retry::{RETRY_MAX, retry_wait};
 pub(crate) use socket::{Burst, Socket};
 pub(crate) use throttle::{STRANGERS, Throttle};

@@ -98,7 +98,8 @@ async fn stop(server: &Server, grace: Duration) {
         tokio::time::sleep(DRAIN_POLL).await;
     }
     server.gateway.tasks.closing().cancel();
-    while server.open_connections() > 0 && Instant::now() < deadline {
+    let is_busy = || server.open_connections() > 0 || !server.relays.statuses().is_empty();
+    while is_busy() && Instant::now() < deadline {
         tokio::time::sleep(DRAIN_POLL).await;
     }
     server.gateway.tasks.stop().await;

@@ -12,10 +12,12 @@ use std::{
     time::Duration,
 };
 
+use weir_gateway::deliver::relay::Target;
 use weir_media::StreamName;
 
 mod listener;
 mod publish_key;
+mod relay;
 mod setting;
 mod source;
 mod text;
@@ -25,7 +27,7 @@ pub use listener::{Listener, Purpose};
 pub use publish_key::{PublishKey, PublishKeyError, PublishKeys, SharedKey};
 pub use setting::{SETTINGS, Setting};
 pub use source::{Origin, Sources};
-pub use text::example;
+pub use text::{env_example, example};
 
 /// How open the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub enum Mode {
 /// depends on the machine (workers, node id) and derives the listeners.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Config {
+    /// Where streams are pushed to.
+    pub relay: Vec<Target>,
     /// The process as a whole.
     pub server: Server,
     /// RTMP in and out.
@@ -385,7 +389,8 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 33] = [
+    const OTHER: [(&str, &str); 34] = [
+        ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
         ("server.httpflv_addr", "127.0.0.1:9001"),

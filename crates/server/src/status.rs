@@ -20,7 +20,10 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use weir_gateway::on_demand::{Absent, OnDemand};
+use weir_gateway::{
+    deliver::relay::{self, Relays},
+    on_demand::{Absent, OnDemand},
+};
 use weir_hub::{Hub, State as StreamState, Stream};
 use weir_media::{Kind, Track, codec::Codec};
 
@@ -29,6 +32,7 @@ use weir_media::{Kind, Track, codec::Codec};
 pub struct Status {
     hub: Arc<Hub>,
     on_demand: OnDemand,
+    relays: Relays,
     started: Instant,
     ready: Arc<AtomicBool>,
 }
@@ -36,10 +40,11 @@ pub struct Status {
 impl Status {
     /// The status of a server that started at `started` and is not ready yet.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, on_demand: OnDemand, started: Instant) -> Self {
+    pub fn new(hub: Arc<Hub>, on_demand: OnDemand, relays: Relays, started: Instant) -> Self {
         Self {
             hub,
             on_demand,
+            relays,
             started,
             ready: Arc::default(),
         }
@@ -74,6 +79,19 @@ struct Health {
 #[derive(Debug, Serialize)]
 struct Streams {
     streams: Vec<StreamRow>,
+    relays: Vec<RelayRow>,
+}
+
+/// A stream on its way to another server.
+#[derive(Debug, Serialize)]
+struct RelayRow {
+    stream: String,
+    target: String,
+    state: &'static str,
+    reason: Option<String>,
+    bytes_out: u64,
+    skipped: u64,
+    failures: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -156,6 +174,8 @@ async fn streams(State(status): State<Status>) -> Response {
         .map(|stream| row(&status.hub, stream, now))
         .chain(absent)
         .collect();
+    let relays = status.relays.statuses();
+    let relays = relays.into_iter().map(relay_row).collect();
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (
@@ -163,7 +183,7 @@ async fn streams(State(status): State<Status>) -> Response {
             HeaderValue::from_static("*"),
         ),
     ];
-    (headers, Json(Streams { streams })).into_response()
+    (headers, Json(Streams { streams, relays })).into_response()
 }
 
 fn row(hub: &Hub, stream: &Stream, now: Instant) -> StreamRow {
@@ -205,6 +225,18 @@ fn absent_row(hub: &Hub, absent: &Absent) -> StreamRow {
         viewers: viewers_by_protocol.values().sum(),
         viewers_by_protocol,
         ..StreamRow::default()
+    }
+}
+
+fn relay_row(relay: relay::Status) -> RelayRow {
+    RelayRow {
+        stream: relay.stream.to_string(),
+        target: relay.target,
+        state: relay.state.as_str(),
+        reason: relay.reason,
+        bytes_out: relay.bytes_out,
+        skipped: relay.skipped,
+        failures: relay.failures,
     }
 }
 
@@ -312,7 +344,7 @@ mod tests {
         let mut shown = json_of(&answer);
         // The test may be slow.
         shown["streams"][0]["uptime_seconds"] = json!(0);
-        let expected = json!({"streams": [{
+        let expected = json!({"relays": [], "streams": [{
             "name": "demo",
             "state": "starting",
             "reason": null,
@@ -395,6 +427,7 @@ mod tests {
             Status::new(
                 Arc::clone(&hub),
                 OnDemand::new(None, Duration::from_secs(1)),
+                Relays::new(Vec::new(), Vec::new()),
                 started.expect("the machine runs longer"),
             ),
             hub,

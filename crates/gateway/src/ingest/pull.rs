@@ -4,13 +4,7 @@
 //! Does not own: when a pull begins and when nobody wants it any more ([`crate::on_demand`]); the protocol
 //! ([`weir_proto::rtmp::client`]); the socket ([`crate::net::rtmp`]).
 
-use std::{
-    convert::Infallible,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -30,6 +24,8 @@ use crate::{
     ingest::flv::{BodyReader, declared},
     net::{
         Throttle,
+        listener::is_own,
+        retry_wait,
         rtmp::{self, Connection},
     },
 };
@@ -41,10 +37,6 @@ pub const PROTOCOL: &str = "rtmp-pull";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the start of an attempt until media comes: a little less than viewers wait, so that they hear the reason.
 const FIRST_MEDIA_TIMEOUT: Duration = Duration::from_millis(7_500);
-/// The longest wait before the first new attempt; it doubles with each failure. The shortest is half of it.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// The longest wait before any attempt.
-const RETRY_MAX: Duration = Duration::from_secs(15);
 
 /// The server that streams are fetched from.
 #[derive(Debug, Clone)]
@@ -184,15 +176,6 @@ impl Source {
         let url = Url::parse(&format!("rtmp://{host}:{port}/{app}/{name}"))?;
         Ok(Arc::new(Config::new(url, Role::Play)))
     }
-
-    /// Whether `peer`, reached from `local`, is one of our own listeners.
-    fn is_own(&self, peer: SocketAddr, local: IpAddr) -> bool {
-        self.own_addrs.iter().any(|own| {
-            // To reach one of its own addresses, a machine sends from that address.
-            let is_here = own.ip().is_unspecified() && peer.ip() == local;
-            own.port() == peer.port() && (own.ip() == peer.ip() || is_here)
-        })
-    }
 }
 
 /// One stream that is being fetched.
@@ -275,7 +258,7 @@ impl Pull<'_> {
             Ok((peer, local.ip()))
         });
         let (peer, local) = addrs.map_err(Error::Connect)?;
-        if self.source.is_own(peer, local) {
+        if is_own(&self.source.own_addrs, peer, local) {
             return Err(Error::Itself);
         }
         Connection::client(socket, Arc::clone(&self.config), self.gateway.limits)
@@ -341,8 +324,7 @@ impl Pull<'_> {
     /// Waits before the next attempt, unless the pull is killed.
     async fn wait_to_retry(&mut self, error: &Error) -> Result<(), KillReason> {
         self.failures = self.failures.saturating_add(1);
-        // Without randomness all edges of a source return to it at once, which is no failure of this one.
-        let wait = retry_wait(self.failures, getrandom::u64().unwrap_or_default());
+        let wait = retry_wait(self.failures);
         let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(stream = %self.name, reason = %error, retry_in_ms, "pull failed");
         if let Some(publisher) = &self.publisher {
@@ -362,49 +344,9 @@ impl Pull<'_> {
     }
 }
 
-/// How long to wait after so many failures in a row: from half of the longest wait to the whole of it, as `random` says.
-fn retry_wait(failures: u32, random: u64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(31);
-    let longest = RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_MAX);
-    let share = (random as f64 / u64::MAX as f64).clamp(0.0, 1.0);
-    longest.mul_f64(0.5 + share / 2.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waits_grow_and_stay_apart() {
-        for (failures, shortest_ms, longest_ms) in [
-            (1, 500, 1_000),
-            (2, 1_000, 2_000),
-            (4, 4_000, 8_000),
-            (5, 7_500, 15_000),
-            (u32::MAX, 7_500, 15_000),
-        ] {
-            let waits = [0, u64::MAX].map(|random| retry_wait(failures, random).as_millis());
-            assert_eq!(waits, [shortest_ms, longest_ms], "{failures}");
-        }
-    }
-
-    #[test]
-    fn knows_its_own_listeners() {
-        for (own, peer, local, expected) in [
-            ("0.0.0.0:1935", "127.0.0.1:1935", "127.0.0.1", true),
-            ("0.0.0.0:1935", "10.0.0.1:1935", "10.0.0.1", true),
-            ("[::]:1935", "10.0.0.1:1935", "10.0.0.1", true),
-            ("127.0.0.1:1935", "127.0.0.1:1935", "127.0.0.1", true),
-            ("127.0.0.1:1936", "127.0.0.1:1935", "127.0.0.1", false),
-            ("0.0.0.0:1935", "10.0.0.2:1935", "10.0.0.1", false),
-            ("127.0.0.1:1935", "10.0.0.1:1935", "10.0.0.1", false),
-        ] {
-            let source = source(vec![own.parse().expect("an address")]);
-            let (peer, local) = (peer.parse(), local.parse());
-            let (peer, local) = (peer.expect("an address"), local.expect("an address"));
-            assert_eq!(source.is_own(peer, local), expected, "{own} {peer}");
-        }
-    }
 
     #[test]
     fn any_host_makes_a_url() {
@@ -415,20 +357,13 @@ mod tests {
         ] {
             let source = Source {
                 host: host.to_owned(),
-                ..source(Vec::new())
+                port: 1936,
+                app: "live".to_owned(),
+                own_addrs: Vec::new(),
             };
             let config = source.config(&name).expect("a valid URL");
             assert_eq!(config.url.tc_url(), expected);
             assert_eq!(config.url.name().expose(), "demo");
-        }
-    }
-
-    fn source(own_addrs: Vec<SocketAddr>) -> Source {
-        Source {
-            host: "origin".to_owned(),
-            port: 1936,
-            app: "live".to_owned(),
-            own_addrs,
         }
     }
 }

@@ -192,6 +192,11 @@ impl Connection<client::Client> {
         Self::with(stream, limits, |seed| client::Client::new(config, seed, 0))
     }
 
+    /// The state machine, for media.
+    pub fn machine(&mut self) -> &mut client::Client {
+        &mut self.machine
+    }
+
     /// Bytes of the server so far: the place of a fault.
     #[must_use]
     pub fn received_bytes(&self) -> u64 {

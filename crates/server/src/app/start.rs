@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use weir_gateway::{
     Gateway, Limits,
-    deliver::{self, hls::Viewers},
+    deliver::{self, hls::Viewers, relay::Relays},
     derive::{self, Derived, hls::Outputs},
     ingest::{
         demo::{self, Sample},
@@ -61,6 +61,7 @@ pub(super) enum StartError {
 pub(super) struct Server {
     pub(super) gateway: Gateway,
     pub(super) status: Status,
+    pub(super) relays: Relays,
     connections: Connections,
 }
 
@@ -73,7 +74,13 @@ impl Server {
         let listeners = bind(&config.listeners)?;
         let (requests, pending) = Requests::channel();
         let gateway = gateway(&config, requests, rtmp_addrs(&listeners));
-        let status = Status::new(Arc::clone(&gateway.hub), gateway.on_demand.clone(), started);
+        let relays = Relays::new(config.relay.clone(), rtmp_addrs(&listeners));
+        let status = Status::new(
+            Arc::clone(&gateway.hub),
+            gateway.on_demand.clone(),
+            relays.clone(),
+            started,
+        );
         let packaging = derive::hls::Config {
             segment_ms: u32::try_from(config.hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
             part_ms: PART_MS,
@@ -94,6 +101,9 @@ impl Server {
         ));
         tasks.spawn(super::expire(Arc::clone(&gateway.hub), viewers.clone()));
         tasks.spawn(outputs.clone().reconcile(Arc::clone(&gateway.hub)));
+        if !config.relay.is_empty() {
+            tasks.spawn(relays.clone().reconcile(gateway.clone()));
+        }
         let connections = Connections::new(config.server.max_connections);
         let router = router(&gateway, &status, outputs, viewers, connections.clone());
         accept(listeners, &config, &connections, &gateway, &router);
@@ -105,6 +115,7 @@ impl Server {
         Ok(Self {
             gateway,
             status,
+            relays,
             connections,
         })
     }

@@ -14,7 +14,7 @@ pub(super) const ENV_PREFIX: &str = "WEIR_";
 /// One setting: how it is named everywhere and where its value lives.
 #[derive(Debug)]
 pub struct Setting {
-    /// Section and key in the file, such as `server.port`.
+    /// Section and key in the file, such as `server.port`; or a key alone.
     pub key: &'static str,
     /// Variable that users of earlier servers know it by, beside `WEIR_<SECTION>_<KEY>`.
     pub env: Option<&'static str>,
@@ -30,8 +30,11 @@ pub struct Setting {
     pub(super) field: fn(&mut Config) -> &mut dyn Value,
 }
 
-/// All settings, in the order of the example file; those of one section stand together.
+/// All settings, in the order of the example file; those of one section stand together. Those of none come first, as
+/// TOML wants.
 pub static SETTINGS: &[Setting] = &[
+    row("relay", |c| &mut c.relay)
+        .why("Targets to push streams to: [[relay]] tables of stream (a name or \"*\") and url."),
     row("server.host", |c| &mut c.server.host)
         .why("Address of every listener that has none of its own; 0.0.0.0 is all IPv4 interfaces."),
     row("server.port", |c| &mut c.server.port)
@@ -152,7 +155,7 @@ impl Setting {
 
     /// Whether `name` is a section of the file.
     pub(super) fn is_section(name: &str) -> bool {
-        SETTINGS.iter().any(|setting| setting.section() == name)
+        !name.is_empty() && SETTINGS.iter().any(|setting| setting.section() == name)
     }
 
     /// The valid setting nearest to an unknown one, named as `section.key`, `key` or `section_key`.
@@ -173,12 +176,10 @@ impl Setting {
     /// The section nearest to an unknown one.
     pub(super) fn nearest_section(name: &str) -> &'static str {
         let sections = SETTINGS.iter().map(Self::section);
-        sections
-            .min_by_key(|section| distance(name, section))
-            .expect("the table has rows")
+        nearest(name, sections.filter(|section| !section.is_empty()))
     }
 
-    /// The part of the key before the dot.
+    /// The part of the key before the dot; empty if there is none.
     pub(super) fn section(&self) -> &'static str {
         self.key.split_once('.').map_or("", |(section, _)| section)
     }
@@ -232,6 +233,14 @@ const fn row(key: &'static str, field: fn(&mut Config) -> &mut dyn Value) -> Set
         why: "",
         field,
     }
+}
+
+/// The one of `names` nearest to an unknown one; empty if there are none.
+pub(super) fn nearest<'a>(unknown: &str, names: impl IntoIterator<Item = &'a str>) -> &'a str {
+    let names = names.into_iter();
+    names
+        .min_by_key(|name| distance(unknown, name))
+        .unwrap_or_default()
 }
 
 /// How many bytes to insert, remove or replace to make `a` into `b` (Levenshtein).

@@ -1,6 +1,6 @@
-//! The configuration as text: `config.toml.example` and what `weir check` prints.
+//! The configuration as text: `config.toml.example`, `.env.example` and what `weir check` prints.
 //!
-//! Owns: the layout of both. Does not own: what is in them ([`super::setting`]).
+//! Owns: the layout of all three. Does not own: what is in them ([`super::setting`]).
 
 use super::{Config, Loaded, Origin, Purpose, SETTINGS};
 
@@ -14,6 +14,33 @@ const EXAMPLE_HEAD: &str = "\
 # as WEIR_SERVER_PORT, with lists and tables as `a,b` and `name=value,other=value`; further names
 # stand in brackets.
 ";
+
+/// How the example of variables begins.
+const ENV_EXAMPLE_HEAD: &str = "\
+# Variables that Weir reads. Copy this to .env for docker-compose.yml, or to /etc/weir/weir.env for
+# the systemd unit.
+#
+# Every line shows its default; take the # away to change one. Every other setting is a variable
+# too: WEIR_<SECTION>_<KEY>, for the sections and keys of config.toml.example.
+
+# Who may publish: name=key,other=key with keys of 8 or more characters (openssl rand -hex 16
+# makes one); without any, nobody may.
+#WEIR_AUTH_PUBLISH_KEYS=
+";
+
+/// The text of `.env.example`: every setting with a variable of its own, with its default and the reason for it.
+#[must_use]
+pub fn env_example() -> String {
+    let mut config = Config::default();
+    let mut text = ENV_EXAMPLE_HEAD.to_owned();
+    for setting in SETTINGS {
+        let Some(name) = setting.env else { continue };
+        let value = (setting.field)(&mut config).write();
+        let value = value.trim_matches('"');
+        text += &format!("\n# {}\n#{name}={value}\n", setting.why);
+    }
+    text
+}
 
 /// The text of `config.toml.example`: every key with its default and the reason for it.
 #[must_use]
@@ -39,7 +66,12 @@ pub fn example() -> String {
             format!(" [{}]", names.join(", "))
         };
         let value = (setting.field)(&mut config).write();
-        text += &format!("# {}{names}\n#{} = {value}\n", setting.why, setting.name());
+        let gap = if section.is_empty() { "\n" } else { "" };
+        text += &format!(
+            "{gap}# {}{names}\n#{} = {value}\n",
+            setting.why,
+            setting.name()
+        );
     }
     text
 }
@@ -53,9 +85,8 @@ impl Loaded {
         let mut section = "";
         for setting in SETTINGS {
             if setting.section() != section {
-                let gap = if section.is_empty() { "" } else { "\n" };
                 section = setting.section();
-                text += &format!("{gap}[{section}]\n");
+                text += &format!("\n[{section}]\n");
             }
             let value = (setting.field)(&mut config).write();
             let from = match self.origins.get(setting.key) {
@@ -87,17 +118,50 @@ mod tests {
     const UPDATE: &str = "UPDATE_EXPECT";
 
     #[test]
-    fn the_committed_example_is_generated() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config.toml.example");
-        if std::env::var_os(UPDATE).is_some() {
-            fs::write(&path, example()).expect("the checkout can be written");
+    fn the_committed_examples_are_generated() {
+        for (name, text) in [
+            ("config.toml.example", example()),
+            (".env.example", env_example()),
+        ] {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+            let path = root.join(name);
+            if std::env::var_os(UPDATE).is_some() {
+                fs::write(&path, &text).expect("the checkout can be written");
+            }
+            let committed = fs::read_to_string(&path).expect("it is in the repository");
+            assert!(
+                committed == text,
+                "{name} is stale; run this test with {UPDATE}=1"
+            );
         }
-        let committed =
-            fs::read_to_string(&path).expect("config.toml.example is in the repository");
-        assert!(
-            committed == example(),
-            "config.toml.example is stale; run this test with {UPDATE}=1"
-        );
+    }
+
+    #[test]
+    fn the_example_of_variables_shows_the_defaults() {
+        let text = env_example();
+        let lines = text.lines().filter_map(|line| line.strip_prefix('#'));
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with(' '));
+        let environment = lines.map(|line| {
+            let (name, value) = line.split_once('=').expect("a variable has a value");
+            (name.to_owned(), value.to_owned())
+        });
+        let sources = Sources {
+            environment: environment.collect(),
+            ..Sources::default()
+        };
+        for name in SETTINGS.iter().filter_map(|setting| setting.env) {
+            assert!(sources.environment.contains_key(name), "{name}");
+        }
+        let mut shown = load(Mode::Serve, &sources)
+            .expect("the example is valid")
+            .config;
+        let mut defaults = load(Mode::Serve, &Sources::default())
+            .expect("the defaults are valid")
+            .config;
+        // That addresses are configured shows here, and is all that differs.
+        shown.listeners.clear();
+        defaults.listeners.clear();
+        assert_eq!(shown, defaults);
     }
 
     #[test]
@@ -139,6 +203,7 @@ mod tests {
             ("MAX_GOPS", "3"),
             ("NODE_ID", "node-1"),
             ("WEIR_SERVER_WORKERS", "2"),
+            ("WEIR_RELAY", "demo=rtmp://host/app/marker?key=marker"),
         ];
         let sources = Sources {
             file: Some(("config.toml".to_owned(), file.to_owned())),
@@ -157,6 +222,7 @@ mod tests {
             "addr = \"127.0.0.1:9001\" # flag --hls-addr",
             "publish_keys = { \"demo\" = \"***\" } # file config.toml:4",
             "apps = [\"live\"] # default",
+            "relay = [{ stream = \"demo\", url = \"rtmp://host/app/***\" }] # environment WEIR_RELAY",
             "# HTTP on 0.0.0.0:9000, 127.0.0.1:9001",
             "# RTMP on 0.0.0.0:1935",
         ] {
@@ -167,14 +233,14 @@ mod tests {
         }
         assert!(!text.contains("marker"), "{text}");
         let document = toml::de::DeTable::parse(&text).expect("what is printed is TOML");
-        let keys = document
-            .get_ref()
-            .values()
-            .filter_map(|section| section.get_ref().as_table());
-        assert_eq!(
-            keys.map(|section| section.len()).sum::<usize>(),
-            SETTINGS.len()
-        );
+        let entries = document.get_ref().values();
+        let keys = entries.map(|entry| {
+            entry
+                .get_ref()
+                .as_table()
+                .map_or(1, |section| section.len())
+        });
+        assert_eq!(keys.sum::<usize>(), SETTINGS.len());
     }
 
     #[test]

@@ -262,7 +262,7 @@ fn partition<T>(results: impl Iterator<Item = Result<T, Vec<Problem>>>) -> (Vec<
 }
 
 /// A TOML basic string.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

@@ -1,11 +1,9 @@
 //! Streams fetched on demand: one Weir as the source, one as the edge, foreign and broken sources (CONTRACT 1.9, 1.10).
 
 use std::{
-    fs,
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
-    process::Command,
     sync::{
         Arc, Barrier, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -19,9 +17,9 @@ use serde_json::{Value, json};
 use weir_media::container::flv::{self, TagKind};
 
 use crate::support::{
-    Dir, PATIENCE, Weir, accepts, ffmpeg,
+    PATIENCE, Weir, accepts, ffmpeg, free_addr,
     http::{self, Connection},
-    process::Process,
+    nginx::Nginx,
     rtmp, wait_for, wait_until,
 };
 
@@ -426,31 +424,10 @@ fn e2e_servers_that_fetch_from_each_other_give_up() {
     check_refused(&first, "room", "source");
 }
 
-/// A loopback address that nothing listens on.
-fn free_addr() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    listener.local_addr().expect("it is bound")
-}
-
 #[test]
 fn e2e_a_stream_is_fetched_from_nginx() {
-    let addr = free_addr();
-    let dir = Dir::new("nginx");
-    let conf = format!(
-        "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
-         daemon off; user root; worker_processes 1; pid nginx.pid; error_log stderr warn;\n\
-         events {{ worker_connections 64; }}\n\
-         rtmp {{ server {{ listen {addr}; application live {{ live on; }} }} }}\n"
-    );
-    let path = dir.path().join("nginx.conf");
-    fs::write(&path, conf).expect("the folder can be written");
-    let mut command = Command::new("nginx");
-    command.arg("-p").arg(dir.path()).arg("-c").arg(&path);
-    let nginx = Process::start(command);
-    wait_until("nginx listens", PATIENCE, || {
-        assert!(nginx.is_running(), "{}", nginx.stderr());
-        accepts(addr)
-    });
+    let nginx = Nginx::start();
+    let addr = nginx.addr();
     let sample = Path::new(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../testdata/demo.flv"

@@ -8,13 +8,14 @@ pub(crate) mod ffprobe;
 pub(crate) mod flv;
 pub(crate) mod hls;
 pub(crate) mod http;
+pub(crate) mod nginx;
 pub(crate) mod player;
 pub(crate) mod process;
 pub(crate) mod rtmp;
 
 use std::{
     fs,
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::atomic::{AtomicU32, Ordering},
@@ -233,4 +234,10 @@ fn listening(log: &str, protocol: &str) -> Option<SocketAddr> {
 /// Whether something accepts connections there.
 pub(crate) fn accepts(addr: SocketAddr) -> bool {
     TcpStream::connect_timeout(&addr, Duration::from_secs(1)).is_ok()
+}
+
+/// A loopback address that nothing listens on.
+pub(crate) fn free_addr() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    listener.local_addr().expect("it is bound")
 }
