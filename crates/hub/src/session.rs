@@ -140,7 +140,7 @@ impl Sessions {
             .any(|row| row.role == Role::Play && row.stream == *stream)
     }
 
-    /// Viewers of all streams.
+    /// Viewers of all streams, those of a run that has ended too.
     #[must_use]
     pub fn total_viewers(&self) -> usize {
         self.rows
