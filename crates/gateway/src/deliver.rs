@@ -91,11 +91,18 @@ pub(crate) fn refuse_missing(missing: Missing) -> Response {
 
 /// The media routes, each below every prefix that users know.
 pub fn router(gateway: Gateway, outputs: derive::hls::Outputs, viewers: hls::Viewers) -> Router {
-    let media = Router::new()
-        .route("/live/{name}", get(live).options(preflight))
+    let bare = Router::new()
         .route("/{name}", get(live).options(preflight))
         .with_state(gateway.clone());
-    media.merge(hls::router(gateway, outputs, viewers))
+    let context = hls::Context {
+        gateway,
+        outputs,
+        viewers,
+    };
+    let below_live = Router::new()
+        .route("/live/{name}", get(live_or_playlist).options(preflight))
+        .with_state(context.clone());
+    bare.merge(below_live).merge(hls::router(context))
 }
 
 /// What a viewer of FLV may ask for.
@@ -103,6 +110,20 @@ pub fn router(gateway: Gateway, outputs: derive::hls::Outputs, viewers: hls::Vie
 struct LiveOptions {
     /// `?anchor=1`: see [`Container::Flv`].
     anchor: Option<String>,
+}
+
+/// `/live/{name}.m3u8`, and what [`live`] answers.
+async fn live_or_playlist(
+    State(context): State<hls::Context>,
+    Path(file): Path<String>,
+    options: Query<LiveOptions>,
+    asker: hls::Asker,
+    request: Request,
+) -> Response {
+    match file.strip_suffix(".m3u8") {
+        Some(name) => hls::redirect(context, name, asker).await,
+        None => live(State(context.gateway), Path(file), options, request).await,
+    }
 }
 
 /// `/live/{name}.flv`, `/live/{name}.ts` and both without `/live`: what the extension says. FLV goes over a WebSocket

@@ -1,5 +1,6 @@
 //! What all connections share: tasks, listeners, sockets.
 
+pub mod client;
 pub mod http;
 pub mod listener;
 mod retry;

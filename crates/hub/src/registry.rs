@@ -8,7 +8,10 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use weir_media::{SessionClock, StreamName};
 
-use crate::{Feed, KeyId, Moment, Publisher, Retention, Role, RunId, Sessions, stream::Stream};
+use crate::{
+    Feed, KeyId, Moment, Publisher, Retention, Role, RunId, SessionSnapshot, Sessions,
+    stream::Stream,
+};
 
 /// What the hub allows.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +97,27 @@ impl Hub {
     #[must_use]
     pub fn stream_count(&self) -> usize {
         self.streams.read().len()
+    }
+
+    /// The sessions that count: every publisher, and the viewers of streams that run. Who still takes what is left of a
+    /// run that has ended keeps its row and counts no more.
+    #[must_use]
+    pub fn counted_sessions(&self) -> Vec<SessionSnapshot> {
+        let streams = self.streams.read();
+        let mut sessions = self.sessions.snapshot();
+        sessions
+            .retain(|session| session.role != Role::Play || streams.contains_key(&session.stream));
+        sessions
+    }
+
+    /// Viewers of all streams that run.
+    #[must_use]
+    pub fn total_viewers(&self) -> usize {
+        let sessions = self.counted_sessions();
+        sessions
+            .iter()
+            .filter(|session| session.role == Role::Play)
+            .count()
     }
 
     /// Changes whenever a run begins or ends.
@@ -305,6 +329,29 @@ mod tests {
         assert!(items.is_sorted_by(|a, b| a.frame.dts < b.frame.dts));
         let indices: Vec<u32> = items.iter().map(|item| item.epoch.index).collect();
         assert_eq!(indices, [[0; 10], [1; 10]].concat(), "one discontinuity");
+    }
+
+    #[test]
+    fn viewers_count_while_their_stream_runs() {
+        let hub = hub();
+        let viewer = |text| {
+            let name = StreamName::parse(text).expect("a valid name");
+            hub.sessions()
+                .open(Role::Play, "rtmp", name, Instant::now())
+        };
+        let publisher = publish(&hub, None, start()).expect("nobody publishes it");
+        let _viewers = [
+            viewer(publisher.stream().name().as_str()),
+            viewer("elsewhere"),
+        ];
+        assert_eq!((hub.total_viewers(), hub.counted_sessions().len()), (1, 2));
+        hub.end(publisher.stream());
+        assert_eq!((hub.total_viewers(), hub.counted_sessions().len()), (0, 1));
+        assert_eq!(
+            hub.sessions().total_viewers(),
+            2,
+            "they take what is left, and shutdown waits for them"
+        );
     }
 
     #[test]

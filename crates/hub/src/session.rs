@@ -140,7 +140,7 @@ impl Sessions {
             .any(|row| row.role == Role::Play && row.stream == *stream)
     }
 
-    /// Viewers of all streams.
+    /// Viewers of all streams, those of a run that has ended too.
     #[must_use]
     pub fn total_viewers(&self) -> usize {
         self.rows
@@ -228,6 +228,12 @@ impl Session {
         self.row.skipped.fetch_add(items, Ordering::Relaxed);
     }
 
+    /// Whether the server has ended this session: for one that no task stands for.
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.row.killed.borrow().is_some()
+    }
+
     /// Waits until the server ends this session. Cancel-safe.
     pub async fn killed(&self) -> KillReason {
         let mut killed = self.row.killed.subscribe();
@@ -272,7 +278,9 @@ mod tests {
         let mut waits = pin!(session.killed());
         let mut context = Context::from_waker(Waker::noop());
         assert!(waits.as_mut().poll(&mut context).is_pending());
+        assert!(!session.is_killed());
         assert!(sessions.kill(session.id(), KillReason::TakenOver));
+        assert!(session.is_killed());
         assert_eq!(waits.poll(&mut context), Poll::Ready(KillReason::TakenOver));
         assert_eq!(killed(&session), Some(KillReason::TakenOver));
         assert_eq!(

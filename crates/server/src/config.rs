@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use weir_gateway::deliver::relay::Target;
+use weir_gateway::{
+    deliver::{hls::Identity, relay::Target},
+    net::client::Network,
+};
 use weir_media::StreamName;
 
 mod listener;
@@ -87,6 +90,8 @@ pub struct Server {
     pub data_dir: PathBuf,
     /// How long viewers may finish after SIGTERM.
     pub shutdown_grace: Duration,
+    /// The proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// `[rtmp]`
@@ -132,6 +137,8 @@ pub struct Auth {
 pub struct Viewers {
     /// Whether viewers get a session in the URL and are counted by it.
     pub tracking_enabled: bool,
+    /// How they are told apart.
+    pub identity: Identity,
     /// How long after its last request an HLS viewer counts as watching.
     pub timeout: Duration,
 }
@@ -298,6 +305,7 @@ impl Default for Server {
             node_id: String::new(),
             data_dir: "data".into(),
             shutdown_grace: Duration::from_secs(8),
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -335,6 +343,7 @@ impl Default for Viewers {
     fn default() -> Self {
         Self {
             tracking_enabled: true,
+            identity: Identity::Session,
             timeout: Duration::from_secs(30),
         }
     }
@@ -389,7 +398,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 34] = [
+    const OTHER: [(&str, &str); 36] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
@@ -399,6 +408,7 @@ mod tests {
         ("server.node_id", "node-1"),
         ("server.data_dir", "elsewhere"),
         ("server.shutdown_grace", "1"),
+        ("server.trusted_proxies", "10.0.0.0/8,::1/128"),
         ("rtmp.addr", "127.0.0.1:9002"),
         ("rtmp.apps", "live,stream"),
         ("hls.addr", "127.0.0.1:9003"),
@@ -409,6 +419,7 @@ mod tests {
         ("gop_cache.max_size_mb", "50"),
         ("auth.publish_keys", "demo=demo-key-1,b=b-key-2-long"),
         ("viewers.tracking_enabled", "false"),
+        ("viewers.identity", "hash"),
         ("viewers.timeout", "60"),
         ("edge.source_host", "origin.example"),
         ("edge.source_port", "1936"),

@@ -146,7 +146,7 @@ async fn health(State(status): State<Status>) -> Json<Health> {
         },
         active_streams: status.hub.stream_count(),
         max_streams: status.hub.limits().streams_max,
-        total_viewers: status.hub.sessions().total_viewers(),
+        total_viewers: status.hub.total_viewers(),
         uptime_seconds: status.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
     })
@@ -168,7 +168,7 @@ async fn streams(State(status): State<Status>) -> Response {
     let absent = absent
         .iter()
         .filter(|absent| !running.iter().any(|stream| *stream.name() == absent.name));
-    let absent = absent.map(|absent| absent_row(&status.hub, absent));
+    let absent = absent.map(absent_row);
     let streams = running
         .iter()
         .map(|stream| row(&status.hub, stream, now))
@@ -211,9 +211,8 @@ fn row(hub: &Hub, stream: &Stream, now: Instant) -> StreamRow {
     }
 }
 
-/// A stream that somebody asked for and that does not run.
-fn absent_row(hub: &Hub, absent: &Absent) -> StreamRow {
-    let viewers_by_protocol = hub.sessions().viewers(&absent.name);
+/// A stream that somebody asked for and that does not run. Viewers count while a stream runs.
+fn absent_row(absent: &Absent) -> StreamRow {
     let state = match absent.failure {
         Some(_) => StreamState::Failed,
         None => StreamState::Starting,
@@ -222,8 +221,6 @@ fn absent_row(hub: &Hub, absent: &Absent) -> StreamRow {
         name: absent.name.to_string(),
         state: state.as_str(),
         reason: absent.failure.clone(),
-        viewers: viewers_by_protocol.values().sum(),
-        viewers_by_protocol,
         ..StreamRow::default()
     }
 }
@@ -327,6 +324,13 @@ mod tests {
             json!({"http-flv": 2, "rtmp": 1})
         );
         assert_eq!(shown["streams"][1]["viewers"], 1);
+        hub.end(&hub.get(&name("b")).expect("it runs"));
+        let health = json_of(&get(&router, "/health").await);
+        assert_eq!(
+            (&health["active_streams"], &health["total_viewers"]),
+            (&json!(1), &json!(3)),
+            "the viewers of a run that has ended count no more"
+        );
         drop(viewers);
         let health = json_of(&get(&router, "/health").await);
         assert_eq!(health["total_viewers"], 0);

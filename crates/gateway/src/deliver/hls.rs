@@ -6,14 +6,15 @@
 mod viewers;
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{
     Router,
-    extract::{Path, Query, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -31,8 +32,10 @@ use super::{cors, preflight, refuse, refuse_missing};
 use crate::{
     Gateway,
     derive::hls::{Outputs, Playlist, Published},
+    net::client::Peer,
 };
-pub use viewers::Viewers;
+use viewers::{Asks, Kicked};
+pub use viewers::{Identity, Viewers};
 
 /// The label of the protocol in sessions, logs and metrics.
 pub const PROTOCOL: &str = "hls";
@@ -50,11 +53,44 @@ const TS_VARIANT: &str = "ts.m3u8";
 const CACHE_PLAYLIST: HeaderValue = HeaderValue::from_static("no-cache");
 const CACHE_OBJECT: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
+/// What the handlers need.
 #[derive(Debug, Clone)]
-struct Context {
-    gateway: Gateway,
-    outputs: Outputs,
-    viewers: Viewers,
+pub(super) struct Context {
+    pub(super) gateway: Gateway,
+    pub(super) outputs: Outputs,
+    pub(super) viewers: Viewers,
+}
+
+/// Who asks for a playlist.
+pub(super) struct Asker {
+    hls_ctx: Option<String>,
+    peer: IpAddr,
+    headers: HeaderMap,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asker {
+    type Rejection = QueryRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, QueryRejection> {
+        let Query(SessionQuery { hls_ctx }) = Query::from_request_parts(parts, state).await?;
+        // Every connection says who its peer is.
+        let peer = parts.extensions.get();
+        Ok(Self {
+            hls_ctx,
+            peer: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(addr)| *addr),
+            headers: parts.headers.clone(),
+        })
+    }
+}
+
+impl Asker {
+    fn asks(&self) -> Asks<'_> {
+        Asks {
+            hls_ctx: self.hls_ctx.as_deref(),
+            peer: self.peer,
+            headers: &self.headers,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,12 +99,7 @@ struct SessionQuery {
 }
 
 /// The routes of HLS. Every prefix that users know holds the same subtree, in which all URIs are relative.
-pub(super) fn router(gateway: Gateway, outputs: Outputs, viewers: Viewers) -> Router {
-    let context = Context {
-        gateway,
-        outputs,
-        viewers,
-    };
+pub(super) fn router(context: Context) -> Router {
     let classic = Router::new()
         .route("/playlist.m3u8", get(ts_multivariant).options(preflight))
         .merge(subtree());
@@ -92,11 +123,33 @@ fn subtree() -> Router<Context> {
         .route("/{rendition}/{object}", get(object).options(preflight))
 }
 
+/// Answers `/live/{name}.m3u8`: a session for the viewer, and where its playlist is. Nothing else redirects
+/// (CONFORMANCE H20).
+pub(super) async fn redirect(context: Context, name: &str, asker: Asker) -> Response {
+    if let Err(refusal) = context.published(name).await {
+        return refusal;
+    }
+    let Ok(name) = StreamName::parse(name) else {
+        return not_found();
+    };
+    let query = match context.session_query(&name, &asker) {
+        Ok(query) => query,
+        Err(kicked) => return refuse_kicked(kicked),
+    };
+    let Ok(location) = HeaderValue::try_from(format!("/live/{name}/index.m3u8{query}")) else {
+        return not_found();
+    };
+    let headers = [
+        (header::LOCATION, location),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (StatusCode::FOUND, headers, cors()).into_response()
+}
+
 async fn multivariant(
     State(context): State<Context>,
     Path(name): Path<String>,
-    Query(query): Query<SessionQuery>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Response {
     let published = match context.published(&name).await {
         Ok(published) => published,
@@ -105,18 +158,19 @@ async fn multivariant(
     let Ok(name) = StreamName::parse(&name) else {
         return not_found();
     };
-    let query = context.session_query(&name, query.hls_ctx.as_deref());
-    playlist(
-        &Playlist::new(hls::multivariant(&published.snapshot, &query)),
-        &headers,
-    )
+    match context.session_query(&name, &asker) {
+        Ok(query) => {
+            let text = hls::multivariant(&published.snapshot, &query);
+            playlist(&Playlist::new(text), &asker.headers)
+        }
+        Err(kicked) => refuse_kicked(kicked),
+    }
 }
 
 async fn media(
     State(context): State<Context>,
     Path((name, rendition)): Path<(String, String)>,
-    Query(query): Query<SessionQuery>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Response {
     let published = match context.published(&name).await {
         Ok(published) => published,
@@ -125,13 +179,11 @@ async fn media(
     let Ok(name) = StreamName::parse(&name) else {
         return not_found();
     };
-    if let Some(session) = query.hls_ctx {
-        context
-            .viewers
-            .enter(&context.gateway.hub, &name, Some(&session));
+    if let Err(kicked) = context.watch(&name, &asker) {
+        return refuse_kicked(kicked);
     }
     match published.playlist(&rendition) {
-        Some(found) => playlist(found, &headers),
+        Some(found) => playlist(found, &asker.headers),
         None => not_found(),
     }
 }
@@ -154,16 +206,18 @@ async fn object(
 async fn ts_multivariant(
     State(context): State<Context>,
     Path(name): Path<String>,
-    Query(query): Query<SessionQuery>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Response {
     let (name, published) = match context.published_ts(&name).await {
         Ok(published) => published,
         Err(refusal) => return refusal,
     };
-    let query = context.session_query(&name, query.hls_ctx.as_deref());
+    let query = match context.session_query(&name, &asker) {
+        Ok(query) => query,
+        Err(kicked) => return refuse_kicked(kicked),
+    };
     match hls::ts_multivariant(&published.snapshot, TS_VARIANT, &query) {
-        Some(text) => playlist(&Playlist::new(text), &headers),
+        Some(text) => playlist(&Playlist::new(text), &asker.headers),
         None => not_found(),
     }
 }
@@ -171,22 +225,19 @@ async fn ts_multivariant(
 async fn ts_media(
     State(context): State<Context>,
     Path(name): Path<String>,
-    Query(query): Query<SessionQuery>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Response {
     let (name, published) = match context.published_ts(&name).await {
         Ok(published) => published,
         Err(refusal) => return refusal,
     };
-    if let Some(session) = query.hls_ctx {
-        context
-            .viewers
-            .enter(&context.gateway.hub, &name, Some(&session));
+    if let Err(kicked) = context.watch(&name, &asker) {
+        return refuse_kicked(kicked);
     }
     published
         .ts_playlist
         .as_ref()
-        .map_or_else(not_found, |found| playlist(found, &headers))
+        .map_or_else(not_found, |found| playlist(found, &asker.headers))
 }
 
 async fn ts_object(
@@ -217,12 +268,16 @@ async fn ts_object(
 }
 
 impl Context {
-    /// The query that carries the viewer's session in the URIs of a multivariant playlist; a new one if there is none.
-    fn session_query(&self, name: &StreamName, session: Option<&str>) -> String {
-        match self.viewers.enter(&self.gateway.hub, name, session) {
-            Some(session) => format!("?hls_ctx={session}"),
-            None => String::new(),
-        }
+    /// The query that carries the viewer's session in URIs; a new one if there is none.
+    fn session_query(&self, name: &StreamName, asker: &Asker) -> Result<String, Kicked> {
+        let session = self.viewers.enter(name, asker.asks(), Instant::now())?;
+        Ok(session.map_or_else(String::new, |session| format!("?hls_ctx={session}")))
+    }
+
+    /// Counts who asks for a media playlist.
+    fn watch(&self, name: &StreamName, asker: &Asker) -> Result<(), Kicked> {
+        self.viewers
+            .watch(&self.gateway.hub, name, asker.asks(), Instant::now())
     }
 
     /// What a stream has published, MPEG-TS with it; waits for the first such segment.
@@ -345,6 +400,10 @@ fn immutable(media_type: &'static str, body: axum::body::Body) -> Response {
         (header::CACHE_CONTROL, CACHE_OBJECT),
     ];
     (headers, cors(), body).into_response()
+}
+
+fn refuse_kicked(kicked: Kicked) -> Response {
+    refuse(StatusCode::FORBIDDEN, &kicked.to_string())
 }
 
 fn not_yet() -> Response {

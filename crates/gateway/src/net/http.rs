@@ -1,6 +1,7 @@
 //! HTTP connections: hyper under our own accept loop.
 //!
-//! Owns: the limits of a request's head and the time it may take (FAULTS 1.9, R2), keep-alive, and draining.
+//! Owns: the limits of a request's head and the time it may take (FAULTS 1.9, R2), keep-alive, draining, and telling
+//! handlers their peer.
 //! Does not own: routes; they come as one [`axum::Router`].
 
 use std::{convert::Infallible, pin::pin, time::Duration};
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Limits,
-    net::{Socket, tasks::Tasks},
+    net::{Socket, client::Peer, tasks::Tasks},
 };
 
 /// Longest request head in bytes.
@@ -45,6 +46,10 @@ pub fn with_limits(router: Router) -> Router {
 
 /// Serves one connection until it ends, idles too long, or the process closes.
 pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tasks) {
+    let peer = match stream.peer_addr() {
+        Ok(peer) => Peer(peer.ip()),
+        Err(error) => return tracing::debug!(%error, "the peer is gone"),
+    };
     let socket = match Socket::new(stream, limits.write_stall_timeout) {
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "cannot set up a connection"),
@@ -55,6 +60,7 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tas
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         first_asked.cancel();
         request.extensions_mut().insert(held.clone());
+        request.extensions_mut().insert(peer);
         routes.call(request)
     });
     let connection = http1::Builder::new()

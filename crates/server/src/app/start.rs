@@ -9,13 +9,18 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use weir_gateway::{
     Gateway, Limits,
-    deliver::{self, hls::Viewers, relay::Relays},
+    deliver::{
+        self,
+        hls::{Identity, Viewers},
+        relay::Relays,
+    },
     derive::{self, Derived, hls::Outputs},
     ingest::{
         demo::{self, Sample},
         pull::Source,
     },
     net::{
+        client::TrustedProxies,
         http,
         listener::{self, Connections},
         tasks::Tasks,
@@ -87,12 +92,7 @@ impl Server {
             playlist_segments: config.hls.playlist_size,
         };
         let outputs = Outputs::new(packaging, gateway.tasks.clone());
-        let viewers = Viewers::new(
-            config
-                .viewers
-                .tracking_enabled
-                .then_some(config.viewers.timeout),
-        );
+        let viewers = viewers(&config);
         let tasks = &gateway.tasks;
         tasks.spawn(auth::decide(
             pending,
@@ -168,6 +168,17 @@ fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> 
             },
         },
     }
+}
+
+fn viewers(config: &Config) -> Viewers {
+    let known = &config.viewers;
+    let identity = if known.tracking_enabled {
+        known.identity
+    } else {
+        Identity::Off
+    };
+    let proxies = TrustedProxies::new(&config.server.trusted_proxies);
+    Viewers::new(identity, known.timeout, proxies)
 }
 
 fn router(

@@ -61,6 +61,8 @@ pub static SETTINGS: &[Setting] = &[
     row("server.shutdown_grace", |c| &mut c.server.shutdown_grace)
         .range(0..=3600)
         .why("Seconds that viewers get to finish after SIGTERM; Docker kills after 10."),
+    row("server.trusted_proxies", |c| &mut c.server.trusted_proxies)
+        .why("Proxies whose X-Forwarded-For or Forwarded is believed: addresses or networks, 10.0.0.0/8."),
     row("rtmp.addr", |c| &mut c.rtmp.addr)
         .env("RTMP_ADDR")
         .flag("rtmp-addr")
@@ -97,7 +99,9 @@ pub static SETTINGS: &[Setting] = &[
         .why("Who may publish: { name = \"key\" }, keys of 8 or more characters; without any, nobody may."),
     row("viewers.tracking_enabled", |c| &mut c.viewers.tracking_enabled)
         .env("VIEWER_TRACKING_ENABLED")
-        .why("Count viewers by a random session in the URL; no address is kept."),
+        .why("Count the viewers of HLS; false is the same as identity = \"off\"."),
+    row("viewers.identity", |c| &mut c.viewers.identity)
+        .why("session: a random id in the URL; hash: salted, of address and agent, in memory only; off."),
     row("viewers.timeout", |c| &mut c.viewers.timeout)
         .env("VIEWER_TIMEOUT_SECONDS")
         .range(1..=3600)

@@ -11,6 +11,10 @@ use std::{
 };
 
 use tracing_subscriber::EnvFilter;
+use weir_gateway::{
+    deliver::hls::Identity,
+    net::client::{Network, NetworkError},
+};
 use weir_media::StreamName;
 
 use super::{
@@ -138,6 +142,32 @@ impl Value for Vec<String> {
     }
 }
 
+/// Addresses and networks, or none.
+impl Value for Vec<Network> {
+    fn read(&mut self, given: &Given, _: &RangeInclusive<u64>) -> Result<(), Vec<Problem>> {
+        let allowed = "a list of addresses and networks, such as [\"10.0.0.0/8\"]";
+        let items = given.items().ok_or_else(|| given.refuse(allowed))?;
+        let network = |item: &Given| {
+            let network = item.text().and_then(|text| text.parse().ok());
+            network.ok_or_else(|| item.refuse(NetworkError))
+        };
+        let (networks, problems) = partition(items.iter().map(network));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        *self = networks;
+        Ok(())
+    }
+
+    fn write(&self) -> String {
+        let networks: Vec<_> = self
+            .iter()
+            .map(|network| quote(&network.to_string()))
+            .collect();
+        format!("[{}]", networks.join(", "))
+    }
+}
+
 impl Value for PathBuf {
     fn read(&mut self, given: &Given, _: &RangeInclusive<u64>) -> Result<(), Vec<Problem>> {
         let path = given
@@ -180,6 +210,26 @@ impl Value for LogFormat {
             Self::Text => quote("text"),
             Self::Json => quote("json"),
         }
+    }
+}
+
+impl Value for Identity {
+    fn read(&mut self, given: &Given, _: &RangeInclusive<u64>) -> Result<(), Vec<Problem>> {
+        *self = match given.text() {
+            Some("session") => Self::Session,
+            Some("hash") => Self::Hash,
+            Some("off") => Self::Off,
+            _ => return Err(given.refuse("session, hash or off")),
+        };
+        Ok(())
+    }
+
+    fn write(&self) -> String {
+        quote(match self {
+            Self::Session => "session",
+            Self::Hash => "hash",
+            Self::Off => "off",
+        })
     }
 }
 

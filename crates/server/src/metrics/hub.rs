@@ -51,7 +51,7 @@ impl Collector {
 impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families(encoder);
-        let sessions = self.hub.sessions().snapshot();
+        let sessions = self.hub.counted_sessions();
         let mut streams = self.streams(&sessions);
         // The oldest keep their series when there are too many.
         streams.sort_by_key(|stream| stream.run);

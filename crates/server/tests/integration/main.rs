@@ -4,6 +4,7 @@ mod access;
 mod browser;
 mod cli;
 mod continuity;
+mod crowd;
 mod deploy;
 mod flv;
 mod hls;

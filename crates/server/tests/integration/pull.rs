@@ -224,6 +224,7 @@ fn e2e_a_stop_ends_what_was_fetched_and_fetches_nothing_more() {
     let edge = edge_of(source.rtmp_addr(), &[("WEIR_SERVER_SHUTDOWN_GRACE", "3")]);
     let mut hls = Connection::open(edge.http_addr()).expect("weir answers");
     let media = media_playlist(&mut hls);
+    hls.get(&media).expect("weir answers");
     edge.terminate();
     wait_until("the playlist ends", PATIENCE, || {
         let playlist = hls.get(&media).expect("the connection stays open").text();

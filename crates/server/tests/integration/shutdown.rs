@@ -44,6 +44,7 @@ fn e2e_a_stop_shows_every_viewer_the_end() {
     let player = thread::spawn(move || player.until_closed());
     let mut hls = Connection::open(weir.http_addr()).expect("weir answers");
     let media = media_playlist(&mut hls);
+    hls.get(&media).expect("weir answers");
     let watching = || weir.stream("demo").is_some_and(|row| row["viewers"] == 4);
     wait_until("all four watch", PATIENCE, watching);
 
@@ -89,7 +90,8 @@ fn e2e_a_second_signal_stops_at_once() {
     let weir = start_with_grace("3600");
     // Who asked for a playlist counts as a viewer for a while.
     let mut hls = Connection::open(weir.http_addr()).expect("weir answers");
-    hls.get("/live/demo/index.m3u8").expect("weir answers");
+    let media = media_playlist(&mut hls);
+    hls.get(&media).expect("weir answers");
     weir.terminate();
     wait_until("weir stops", PATIENCE, || {
         weir.log().contains("a second signal stops at once")
