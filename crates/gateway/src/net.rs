@@ -6,6 +6,7 @@ pub mod rtmp;
 mod socket;
 pub mod tasks;
 mod throttle;
+pub mod tls;
 
 pub(crate) use socket::{Burst, Socket};
 pub(crate) use throttle::{STRANGERS, Throttle};

@@ -13,4 +13,5 @@ mod pull;
 mod shutdown;
 mod slow_viewers;
 mod support;
+mod tls;
 mod transport;
