@@ -8,6 +8,7 @@ pub mod rtmp;
 mod socket;
 pub mod tasks;
 mod throttle;
+pub mod tls;
 
 pub(crate) use retry::{RETRY_MAX, retry_wait};
 pub(crate) use socket::{Burst, Socket};

@@ -14,15 +14,21 @@ use crate::{
     net::{
         STRANGERS,
         rtmp::{Connection, Error},
+        tls::TlsAcceptor,
     },
 };
 
 /// The label of the protocol in sessions, logs and metrics.
 pub const PROTOCOL: &str = "rtmp";
 
-/// Serves one accepted connection to its end.
-pub async fn serve(stream: TcpStream, config: Arc<Config>, gateway: Gateway) {
-    let connection = match Connection::new(stream, config, gateway.limits) {
+/// Serves one accepted connection to its end, within TLS if there is an acceptor.
+pub async fn serve(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    config: Arc<Config>,
+    gateway: Gateway,
+) {
+    let connection = match Connection::accept(stream, tls, config, gateway.limits).await {
         Ok(connection) => connection,
         Err(error) => return tracing::debug!(%error, "cannot set up a connection"),
     };

@@ -53,6 +53,8 @@ pub struct Config {
     pub rtmp: Rtmp,
     /// HLS out.
     pub hls: Hls,
+    /// The same over TLS.
+    pub tls: Tls,
     /// What a joining viewer starts with.
     pub gop_cache: GopCache,
     /// Who may publish.
@@ -112,6 +114,19 @@ pub struct Hls {
     pub segment_duration: Duration,
     /// Segments in a live playlist.
     pub playlist_size: usize,
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and what leads from it to an authority, PEM; without it nothing listens for TLS.
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM; without a path of its own it is in the file of the certificate.
+    pub key: Option<PathBuf>,
+    /// The address of the HTTPS listener.
+    pub https_addr: SocketAddr,
+    /// The address of the RTMPS listener.
+    pub rtmps_addr: SocketAddr,
 }
 
 /// `[gop_cache]`
@@ -251,6 +266,10 @@ pub fn load(mode: Mode, sources: &Sources) -> Result<Loaded, Vec<Problem>> {
                 .to_owned(),
         );
     }
+    if config.tls.cert.is_none() && config.tls != Tls::default() {
+        let warning = "[tls] has no effect without a certificate: set tls.cert";
+        config.warnings.push(warning.to_owned());
+    }
     if config.edge.source_app.is_empty() {
         let origin = origins.get("edge.source_app").cloned();
         let text =
@@ -329,6 +348,17 @@ impl Default for Hls {
     }
 }
 
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            cert: None,
+            key: None,
+            https_addr: any_interface(8443),
+            rtmps_addr: any_interface(1936),
+        }
+    }
+}
+
 impl Default for GopCache {
     fn default() -> Self {
         Self {
@@ -398,7 +428,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 36] = [
+    const OTHER: [(&str, &str); 40] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
@@ -414,6 +444,10 @@ mod tests {
         ("hls.addr", "127.0.0.1:9003"),
         ("hls.segment_duration", "4"),
         ("hls.playlist_size", "5"),
+        ("tls.cert", "cert.pem"),
+        ("tls.key", "key.pem"),
+        ("tls.https_addr", "127.0.0.1:9004"),
+        ("tls.rtmps_addr", "127.0.0.1:9005"),
         ("gop_cache.enabled", "false"),
         ("gop_cache.max_gops", "1"),
         ("gop_cache.max_size_mb", "50"),

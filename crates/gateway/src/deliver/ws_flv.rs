@@ -137,6 +137,7 @@ where
             burst.push(websocket::close(code));
         }
         socket.write_all_buf(&mut burst).await?;
+        socket.flush().await?;
         if close.is_some() {
             return socket.shutdown().await;
         }

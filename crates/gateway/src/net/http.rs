@@ -1,4 +1,4 @@
-//! HTTP connections: hyper under our own accept loop.
+//! HTTP connections, versions 1.1 and 2: hyper under our own accept loop.
 //!
 //! Owns: the limits of a request's head and the time it may take (FAULTS 1.9, R2), keep-alive, draining, and telling
 //! handlers their peer.
@@ -8,26 +8,32 @@ use std::{convert::Infallible, pin::pin, time::Duration};
 
 use axum::{
     Router,
+    body::Body,
     extract::Request,
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use http_body_util::BodyExt as _;
 use hyper::{
     body::Incoming,
-    server::conn::http1,
+    server::conn::{http1, http2},
     service::{Service as _, service_fn},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Limits,
-    net::{Socket, client::Peer, tasks::Tasks},
+    net::{Socket, client::Peer, tasks::Tasks, tls::TlsAcceptor},
 };
 
 /// Longest request head in bytes.
@@ -36,6 +42,12 @@ const HEAD_LEN_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 100;
 /// Longest request target in bytes.
 const URI_LEN_MAX: usize = 4 << 10;
+/// Requests of one HTTP/2 connection at once: a player needs a handful.
+const STREAMS_MAX: u32 = 128;
+/// Bytes of an answer that wait in an HTTP/2 connection beyond what its client has room for.
+const SEND_LEN_MAX: usize = 64 << 10;
+/// How long an idle HTTP/2 connection may take to close in order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Adds what holds for every route: the limit on the request target, and that bodies are what their type says.
 pub fn with_limits(router: Router) -> Router {
@@ -44,16 +56,41 @@ pub fn with_limits(router: Router) -> Router {
         .layer(middleware::map_response(forbid_sniffing))
 }
 
-/// Serves one connection until it ends, idles too long, or the process closes.
-pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tasks) {
+/// Serves one connection until it ends, idles too long, or the process closes. With an acceptor, TLS comes first, and
+/// client and server agree there on HTTP/1.1 or HTTP/2.
+pub async fn serve(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    limits: Limits,
+    tasks: Tasks,
+) {
     let peer = match stream.peer_addr() {
         Ok(peer) => Peer(peer.ip()),
         Err(error) => return tracing::debug!(%error, "the peer is gone"),
     };
-    let socket = match Socket::new(stream, limits.write_stall_timeout) {
+    let socket = match Socket::accept(stream, tls, limits.write_stall_timeout).await {
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "cannot set up a connection"),
     };
+    // Boxed, so that a connection has room for one of them.
+    let served = if socket.is_http_2() {
+        Box::pin(serve_http_2(socket, peer, router, limits, tasks)).await
+    } else {
+        Box::pin(serve_http_1(socket, peer, router, limits, tasks)).await
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+async fn serve_http_1(
+    socket: Socket,
+    peer: Peer,
+    router: Router,
+    limits: Limits,
+    tasks: Tasks,
+) -> hyper::Result<()> {
     let (open, mut released) = mpsc::channel(1);
     let (held, asked) = (Held { _open: open }, CancellationToken::new());
     let (routes, first_asked) = (TowerToHyperService::new(router), asked.clone());
@@ -63,6 +100,7 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tas
         request.extensions_mut().insert(peer);
         routes.call(request)
     });
+    let deadline = socket.opened() + limits.handshake_timeout;
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.keep_alive_timeout)
@@ -78,17 +116,89 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Limits, tasks: Tas
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-            () = overdue(&asked, limits.handshake_timeout) => {
+            () = overdue(&asked, deadline) => {
                 tracing::debug!("connection ended: no request in time");
                 Ok(())
             }
         }
     };
-    if let Err(error) = served.await {
-        tracing::debug!(%error, "connection ended early");
-    }
+    let served = served.await;
     // Ends when an upgraded connection has let go as well.
     let _ = released.recv().await;
+    served
+}
+
+async fn serve_http_2(
+    socket: Socket,
+    peer: Peer,
+    router: Router,
+    limits: Limits,
+    tasks: Tasks,
+) -> hyper::Result<()> {
+    let requests = watch::Sender::new(0);
+    let busy = requests.subscribe();
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        let open = OpenRequest::new(&requests);
+        request.extensions_mut().insert(peer);
+        let answer = routes.call(request);
+        async move {
+            let answer = answer.await?;
+            let keep_open = move |frame| {
+                let _open = &open;
+                frame
+            };
+            Ok::<_, Infallible>(answer.map(|body| Body::new(body.map_frame(keep_open))))
+        }
+    });
+    let deadline = socket.opened() + limits.handshake_timeout;
+    let connection = http2::Builder::new(tasks.clone())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_LEN_MAX as u32)
+        .max_send_buf_size(SEND_LEN_MAX)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        served = connection.as_mut() => served,
+        () = tasks.closing().cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = idle(busy, deadline, limits.keep_alive_timeout) => {
+            tracing::debug!("connection ended: no request in time");
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(CLOSE_TIMEOUT, connection).await.unwrap_or(Ok(()))
+        }
+    }
+}
+
+/// A request of an HTTP/2 connection, until the last byte of its answer.
+struct OpenRequest(watch::Sender<usize>);
+
+impl OpenRequest {
+    fn new(requests: &watch::Sender<usize>) -> Self {
+        requests.send_modify(|open| *open += 1);
+        Self(requests.clone())
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
+/// Ends when no request has come until `first`, or none for `limit` since the last one ended.
+async fn idle(mut busy: watch::Receiver<usize>, first: Instant, limit: Duration) {
+    let mut deadline = first;
+    while tokio::time::timeout_at(deadline, busy.changed())
+        .await
+        .is_ok()
+    {
+        // Neither this nor `changed` fails: the service holds the sender as long as its connection lives.
+        let _ = busy.wait_for(|open| *open == 0).await;
+        deadline = Instant::now() + limit;
+    }
 }
 
 /// Held by whoever uses a connection after an upgrade: the connection counts until it is dropped.
@@ -99,8 +209,11 @@ pub(crate) struct Held {
 
 /// Ends when the first request has not come in time. Between requests hyper's own timer runs, from the end of one to
 /// the end of the next head: it cannot tell a rest from a slow head, and the two cost the same.
-async fn overdue(asked: &CancellationToken, limit: Duration) {
-    if tokio::time::timeout(limit, asked.cancelled()).await.is_ok() {
+async fn overdue(asked: &CancellationToken, deadline: Instant) {
+    if tokio::time::timeout_at(deadline, asked.cancelled())
+        .await
+        .is_ok()
+    {
         std::future::pending().await
     }
 }

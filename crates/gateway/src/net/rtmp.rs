@@ -22,7 +22,7 @@ use weir_proto::rtmp::{self, Config, Event, Session, client};
 
 use crate::{
     Limits,
-    net::{Burst, Socket},
+    net::{Burst, Socket, tls::TlsAcceptor},
 };
 
 /// What reads ask the socket for: little at first, since most connections send little; twice as much whenever that was
@@ -157,9 +157,15 @@ impl Connection {
     /// Takes over an accepted socket.
     ///
     /// # Errors
-    /// The socket refuses its options.
-    pub fn new(stream: TcpStream, config: Arc<Config>, limits: Limits) -> io::Result<Self> {
-        Self::with(stream, limits, |seed| Session::new(config, seed, 0))
+    /// The socket refuses its options, or the peer does not manage a TLS handshake where `tls` asks for one.
+    pub async fn accept(
+        stream: TcpStream,
+        tls: Option<TlsAcceptor>,
+        config: Arc<Config>,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let socket = Socket::accept(stream, tls, limits.write_stall_timeout).await?;
+        Self::with(socket, |seed| Session::new(config, seed, 0))
     }
 
     /// The state machine, for answers.
@@ -189,7 +195,8 @@ impl Connection<client::Client> {
         config: Arc<client::Config>,
         limits: Limits,
     ) -> io::Result<Self> {
-        Self::with(stream, limits, |seed| client::Client::new(config, seed, 0))
+        let socket = Socket::plain(stream, limits.write_stall_timeout)?;
+        Self::with(socket, |seed| client::Client::new(config, seed, 0))
     }
 
     /// The state machine, for media.
@@ -205,16 +212,16 @@ impl Connection<client::Client> {
 }
 
 impl<M: Machine> Connection<M> {
-    fn with(stream: TcpStream, limits: Limits, machine: impl FnOnce(u64) -> M) -> io::Result<Self> {
+    fn with(socket: Socket, machine: impl FnOnce(u64) -> M) -> io::Result<Self> {
         let seed = getrandom::u64().map_err(io::Error::other)?;
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            socket: Socket::new(stream, limits.write_stall_timeout)?,
             machine: machine(seed),
             buffer: BytesMut::new(),
             read_len: READ_LEN_MIN,
             outgoing: Burst::default(),
-            began: Instant::now(),
+            began: socket.opened(),
+            socket,
             closed_by_peer: false,
         })
     }
@@ -278,13 +285,18 @@ impl<M: Machine> Connection<M> {
         for bytes in buffers {
             self.outgoing.push(bytes);
         }
-        Ok(self.socket.write_all_buf(&mut self.outgoing).await?)
+        self.write_out().await
     }
 
     /// Writes what the machine has to say.
     async fn flush(&mut self) -> Result<(), Error> {
         self.queue_output();
-        Ok(self.socket.write_all_buf(&mut self.outgoing).await?)
+        self.write_out().await
+    }
+
+    async fn write_out(&mut self) -> Result<(), Error> {
+        self.socket.write_all_buf(&mut self.outgoing).await?;
+        Ok(self.socket.flush().await?)
     }
 
     fn queue_output(&mut self) {

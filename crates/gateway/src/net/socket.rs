@@ -1,6 +1,8 @@
-//! A TCP connection with the one deadline that every protocol needs: a peer that takes no byte is closed (FAULTS R3).
+//! A TCP connection, with TLS or without, and the one deadline that every protocol needs: a peer that takes no byte is
+//! closed (FAULTS R3).
 //!
-//! Owns: socket options, the write stall, and writing many shared buffers in one call.
+//! Owns: socket options, the TLS handshake, the write stall, and writing many shared buffers in one call.
+//! Does not own: the certificate ([`super::tls`]).
 
 use std::{
     collections::VecDeque,
@@ -16,6 +18,9 @@ use tokio::{
     net::TcpStream,
     time::{Instant, Sleep},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::net::tls;
 
 /// Unacknowledged data older than this ends a connection even when nothing is written: a peer that vanished.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -24,26 +29,84 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// that a slow viewer is many seconds late before it looks slow.
 const UNSENT_LEN_MAX: u32 = 128 << 10;
 
+/// How long a TLS handshake may take (FAULTS R1).
+const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A connection whose writes fail when the peer takes no byte for a while.
+///
+/// What is written may stay in a buffer of TLS until it is flushed.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
+    opened: Instant,
     stall_limit: Duration,
     /// Set while the socket is full.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+trait Transport: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Transport for T {}
+
 impl Socket {
-    pub(crate) fn new(stream: TcpStream, stall_limit: Duration) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let options = socket2::SockRef::from(&stream);
-        options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
-        options.set_tcp_notsent_lowat(UNSENT_LEN_MAX)?;
+    /// Takes over a connection without TLS.
+    pub(crate) fn plain(stream: TcpStream, stall_limit: Duration) -> io::Result<Self> {
+        set_options(&stream)?;
         Ok(Self {
-            stream,
+            stream: Stream::Plain(stream),
+            opened: Instant::now(),
             stall_limit,
             stalled: None,
         })
+    }
+
+    /// Takes over an accepted connection; with an acceptor, TLS comes first.
+    pub(crate) async fn accept(
+        stream: TcpStream,
+        tls: Option<TlsAcceptor>,
+        stall_limit: Duration,
+    ) -> io::Result<Self> {
+        let Some(tls) = tls else {
+            return Self::plain(stream, stall_limit);
+        };
+        let opened = Instant::now();
+        set_options(&stream)?;
+        // Boxed: the handshake is larger than all that follows it.
+        let handshake = Box::pin(tls.accept(stream));
+        let stream = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, handshake)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time"))??;
+        Ok(Self {
+            stream: Stream::Tls(Box::new(stream)),
+            opened,
+            stall_limit,
+            stalled: None,
+        })
+    }
+
+    /// When the connection was taken over, before any handshake.
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Whether the two sides agreed on HTTP/2.
+    pub(crate) fn is_http_2(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2),
+        }
+    }
+
+    fn transport(&mut self) -> Pin<&mut dyn Transport> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream),
+            Stream::Tls(stream) => Pin::new(stream),
+        }
     }
 
     /// Passes on a finished write; while the socket is full, fails once that has lasted too long.
@@ -68,13 +131,24 @@ impl Socket {
     }
 }
 
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let options = socket2::SockRef::from(stream);
+    options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    options.set_tcp_notsent_lowat(UNSENT_LEN_MAX)
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        match ready!(self.transport().poll_read(cx, buf)) {
+            // Many close without telling TLS. Every protocol of ours knows by itself whether it was cut off.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => Poll::Ready(read),
+        }
     }
 }
 
@@ -84,7 +158,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = self.transport().poll_write(cx, buf);
         self.watch(written, cx)
     }
 
@@ -93,20 +167,25 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = self.transport().poll_write_vectored(cx, bufs);
         self.watch(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = self.transport().poll_flush(cx);
+        self.watch(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut_down = self.transport().poll_shutdown(cx);
+        self.watch(shut_down, cx)
     }
 }
 

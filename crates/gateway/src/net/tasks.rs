@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use hyper::rt::Executor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The tracker of all tasks.
@@ -68,6 +69,16 @@ impl Tasks {
     #[must_use]
     pub fn running(&self) -> usize {
         self.tracker.len()
+    }
+}
+
+/// hyper runs each request of an HTTP/2 connection as a task.
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, work: F) {
+        self.spawn(work);
     }
 }
 

@@ -24,6 +24,7 @@ use weir_gateway::{
         http,
         listener::{self, Connections},
         tasks::Tasks,
+        tls::{self, CertificateStore},
     },
     on_demand::OnDemand,
     rtmp,
@@ -33,7 +34,7 @@ use weir_media::StreamName;
 
 use crate::{
     auth,
-    config::{Config, Listener, Mode, Purpose},
+    config::{self, Config, Listener, Mode, Purpose},
     metrics,
     status::{self, Status},
     ui,
@@ -57,6 +58,9 @@ pub(super) enum StartError {
     /// A configured address cannot be had.
     #[error("cannot listen on {addr}: {reason}; choose another address or stop what uses it")]
     Listen { addr: SocketAddr, reason: io::Error },
+    /// The configured certificate cannot be used.
+    #[error("{0}; HTTPS and RTMPS need a good pair in [tls] cert and key")]
+    Certificate(#[from] tls::Error),
     /// The sample in the binary is damaged.
     #[error(transparent)]
     Sample(#[from] demo::Error),
@@ -76,6 +80,7 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let started = Instant::now();
+        let certificates = load_certificates(&config.tls).await?;
         let listeners = bind(&config.listeners)?;
         let (requests, pending) = Requests::channel();
         let gateway = gateway(&config, requests, rtmp_addrs(&listeners));
@@ -106,7 +111,17 @@ impl Server {
         }
         let connections = Connections::new(config.server.max_connections);
         let router = router(&gateway, &status, outputs, viewers, connections.clone());
-        accept(listeners, &config, &connections, &gateway, &router);
+        accept(
+            listeners,
+            &config,
+            &connections,
+            &gateway,
+            &router,
+            certificates.as_ref(),
+        );
+        if let Some(certificates) = certificates {
+            gateway.tasks.spawn(certificates.watch());
+        }
         if mode == Mode::Dev {
             start_demo(&gateway)?;
         }
@@ -124,6 +139,14 @@ impl Server {
     pub(super) fn open_connections(&self) -> usize {
         self.connections.open()
     }
+}
+
+async fn load_certificates(config: &config::Tls) -> Result<Option<CertificateStore>, tls::Error> {
+    let Some(cert) = config.cert.clone() else {
+        return Ok(None);
+    };
+    let key = config.key.clone().unwrap_or_else(|| cert.clone());
+    CertificateStore::load(cert, key).await.map(Some)
 }
 
 fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> Gateway {
@@ -231,6 +254,7 @@ fn accept(
     connections: &Connections,
     gateway: &Gateway,
     router: &Router,
+    certificates: Option<&CertificateStore>,
 ) {
     let rtmp_config = Arc::new(rtmp::Config {
         apps: config.rtmp.apps.clone(),
@@ -243,18 +267,26 @@ fn accept(
         let (connections, tasks) = (connections.clone(), gateway.tasks.clone());
         let (gateway, router, rtmp_config) =
             (gateway.clone(), router.clone(), Arc::clone(&rtmp_config));
+        let tls = certificates.and_then(|store| match purpose {
+            Purpose::Http | Purpose::Rtmp => None,
+            Purpose::Https => Some(store.http_acceptor()),
+            Purpose::Rtmps => Some(store.rtmp_acceptor()),
+        });
         match purpose {
-            Purpose::Rtmp => {
-                let serve =
-                    move |stream| rtmp::serve(stream, Arc::clone(&rtmp_config), gateway.clone());
+            Purpose::Rtmp | Purpose::Rtmps => {
+                let serve = move |stream| {
+                    let config = Arc::clone(&rtmp_config);
+                    rtmp::serve(stream, tls.clone(), config, gateway.clone())
+                };
                 tasks
                     .clone()
                     .spawn(listener::accept(listener, connections, tasks, serve));
             }
-            Purpose::Http => {
+            Purpose::Http | Purpose::Https => {
                 let serve = move |stream| {
                     http::serve(
                         stream,
+                        tls.clone(),
                         router.clone(),
                         gateway.limits,
                         gateway.tasks.clone(),

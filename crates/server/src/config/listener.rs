@@ -1,7 +1,7 @@
 //! Which addresses are listened on.
 //!
 //! Owns: the rules that make listeners of settings: one primary HTTP listener, further ones with the same routes,
-//! RTMP; what is a default and what was configured; loopback only in `weir dev`. Does not own: binding them.
+//! RTMP, and both over TLS once there is a certificate; what is a default and what was configured; loopback only in `weir dev`. Does not own: binding them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,6 +10,15 @@ use super::{Config, Mode, Origins, Problem};
 /// The further HTTP listener that no setting names, where users of a packager look. It is off as soon as any address
 /// is configured, so that several nodes run on one machine.
 const PACKAGER_PORT: u16 = 8083;
+
+/// The settings of addresses. As soon as one of them is set, [`PACKAGER_PORT`] and the default port of RTMPS are off.
+const ADDRESSES: [&str; 5] = [
+    "server.httpflv_addr",
+    "hls.addr",
+    "rtmp.addr",
+    "tls.https_addr",
+    "tls.rtmps_addr",
+];
 
 /// One address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +40,10 @@ pub enum Purpose {
     Http,
     /// RTMP in and out.
     Rtmp,
+    /// As HTTP, over TLS.
+    Https,
+    /// As RTMP, over TLS.
+    Rtmps,
 }
 
 impl Purpose {
@@ -40,6 +53,8 @@ impl Purpose {
         match self {
             Self::Http => "http",
             Self::Rtmp => "rtmp",
+            Self::Https => "https",
+            Self::Rtmps => "rtmps",
         }
     }
 }
@@ -56,6 +71,8 @@ impl Config {
         for (key, addr) in [
             ("rtmp.addr", &mut self.rtmp.addr),
             ("hls.addr", &mut self.hls.addr),
+            ("tls.https_addr", &mut self.tls.https_addr),
+            ("tls.rtmps_addr", &mut self.tls.rtmps_addr),
         ] {
             if !chosen(key) {
                 addr.set_ip(host);
@@ -72,11 +89,15 @@ impl Config {
             ("hls.addr", self.hls.addr, Purpose::Http),
             ("rtmp.addr", self.rtmp.addr, Purpose::Rtmp),
         ];
-        if !["server.httpflv_addr", "hls.addr", "rtmp.addr"]
-            .into_iter()
-            .any(chosen)
-        {
+        let any_addr_chosen = ADDRESSES.into_iter().any(chosen);
+        if !any_addr_chosen {
             wanted.push(("", SocketAddr::new(host, PACKAGER_PORT), Purpose::Http));
+        }
+        if self.tls.cert.is_some() {
+            wanted.push(("tls.https_addr", self.tls.https_addr, Purpose::Https));
+            if !any_addr_chosen || chosen("tls.rtmps_addr") {
+                wanted.push(("tls.rtmps_addr", self.tls.rtmps_addr, Purpose::Rtmps));
+            }
         }
 
         let mut problems = Vec::new();
@@ -127,7 +148,8 @@ impl Config {
         } else if new.addr.port() == 0 {
             self.listeners.push(new);
         } else if old.configured && new.configured {
-            return Err(format!("{} cannot be both RTMP and HTTP", new.addr));
+            let [one, other] = [new, *old].map(|at| at.purpose.as_str().to_uppercase());
+            return Err(format!("{} cannot be both {one} and {other}", new.addr));
         } else {
             // A default one that is taken costs a warning, here as when it is taken by another program.
             let kept = if new.configured { new } else { *old };
@@ -257,6 +279,38 @@ mod tests {
                 ("HLS_ADDR", "127.0.0.1:0"),
             ],
             "http 127.0.0.1:0!, rtmp 127.0.0.1:0!",
+        );
+    }
+
+    #[test]
+    fn tls_needs_a_certificate() {
+        check(
+            SERVE,
+            &[("WEIR_TLS_CERT", "cert.pem")],
+            "http 0.0.0.0:8080, http 0.0.0.0:8081, rtmp 0.0.0.0:1935, http 0.0.0.0:8083, \
+             https 0.0.0.0:8443, rtmps 0.0.0.0:1936",
+        );
+        check(
+            SERVE,
+            &[
+                ("WEIR_TLS_CERT", "cert.pem"),
+                ("WEIR_TLS_HTTPS_ADDR", "0.0.0.0:443"),
+            ],
+            "http 0.0.0.0:8080, http 0.0.0.0:8081, rtmp 0.0.0.0:1935, https 0.0.0.0:443!",
+        );
+        check(
+            SERVE,
+            &[
+                ("WEIR_TLS_CERT", "cert.pem"),
+                ("WEIR_TLS_HTTPS_ADDR", "0.0.0.0:443"),
+                ("WEIR_TLS_RTMPS_ADDR", "0.0.0.0:443"),
+            ],
+            "WEIR_TLS_RTMPS_ADDR: 0.0.0.0:443 cannot be both RTMPS and HTTPS",
+        );
+        check(
+            SERVE,
+            &[("WEIR_TLS_RTMPS_ADDR", "0.0.0.0:443")],
+            "http 0.0.0.0:8080, http 0.0.0.0:8081, rtmp 0.0.0.0:1935",
         );
     }
 

@@ -81,6 +81,14 @@ pub static SETTINGS: &[Setting] = &[
         .env("PLAYLIST_SIZE")
         .range(3..=1000)
         .why("Segments in a live playlist; RFC 8216 wants three at least, each costs memory."),
+    row("tls.cert", |c| &mut c.tls.cert)
+        .why("PEM file of the certificate and its chain; turns HTTPS and RTMPS on; changes take effect."),
+    row("tls.key", |c| &mut c.tls.key)
+        .why("PEM file of its private key; empty when the file of the certificate holds both."),
+    row("tls.https_addr", |c| &mut c.tls.https_addr)
+        .why("Address of the HTTPS listener: what HTTP serves, also over HTTP/2."),
+    row("tls.rtmps_addr", |c| &mut c.tls.rtmps_addr)
+        .why("Address of the RTMPS listener, on the port that encoders know."),
     row("gop_cache.enabled", |c| &mut c.gop_cache.enabled)
         .env("ENABLE_GOP_CACHE")
         .switch("gop-cache")

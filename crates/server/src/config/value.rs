@@ -182,6 +182,21 @@ impl Value for PathBuf {
     }
 }
 
+/// A path, or nothing.
+impl Value for Option<PathBuf> {
+    fn read(&mut self, given: &Given, range: &RangeInclusive<u64>) -> Result<(), Vec<Problem>> {
+        if given.text() == Some("") {
+            *self = None;
+            return Ok(());
+        }
+        self.get_or_insert_default().read(given, range)
+    }
+
+    fn write(&self) -> String {
+        self.clone().unwrap_or_default().write()
+    }
+}
+
 impl Value for LogFilter {
     fn read(&mut self, given: &Given, _: &RangeInclusive<u64>) -> Result<(), Vec<Problem>> {
         let allowed = "error, warn, info, debug, trace or a list such as info,weir_gateway=debug";

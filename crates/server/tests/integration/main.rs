@@ -16,4 +16,5 @@ mod relay;
 mod shutdown;
 mod slow_viewers;
 mod support;
+mod tls;
 mod transport;

@@ -126,6 +126,11 @@ impl Weir {
         self.rtmp
     }
 
+    /// Where the log says that `protocol` is served.
+    pub(crate) fn addr_of(&self, protocol: &str) -> SocketAddr {
+        listening(&self.log(), protocol).expect("there is such a listener")
+    }
+
     /// The URL of a path that begins with `/`.
     pub(crate) fn http_url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
