@@ -100,7 +100,9 @@ impl Server {
         tasks.spawn(super::expire(Arc::clone(&gateway.hub), viewers.clone()));
         tasks.spawn(outputs.clone().reconcile(Arc::clone(&gateway.hub)));
         let connections = Connections::new(config.server.max_connections);
-        let router = router(&gateway, &status, outputs, viewers, connections.clone());
+        let router = router(&gateway, &status, outputs, viewers);
+        let router = metrics::observe(router, &gateway, connections.clone(), certificates.clone());
+        let router = http::with_limits(router);
         accept(
             listeners,
             &config,
@@ -182,17 +184,10 @@ fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> 
     }
 }
 
-fn router(
-    gateway: &Gateway,
-    status: &Status,
-    outputs: Outputs,
-    viewers: Viewers,
-    connections: Connections,
-) -> Router {
-    let router = deliver::router(gateway.clone(), outputs, viewers)
+fn router(gateway: &Gateway, status: &Status, outputs: Outputs, viewers: Viewers) -> Router {
+    deliver::router(gateway.clone(), outputs, viewers)
         .merge(status::router(status.clone()))
-        .merge(ui::router());
-    http::with_limits(metrics::observe(router, gateway, connections))
+        .merge(ui::router())
 }
 
 /// Binds every listener. One that nobody configured may be taken; one that the system has no address for (IPv6) is
