@@ -110,7 +110,9 @@ impl Server {
             tasks.spawn(relays.clone().reconcile(gateway.clone()));
         }
         let connections = Connections::new(config.server.max_connections);
-        let router = router(&gateway, &status, outputs, viewers, connections.clone());
+        let router = router(&gateway, &status, outputs, viewers);
+        let router = metrics::observe(router, &gateway, connections.clone(), certificates.clone());
+        let router = http::with_limits(router);
         accept(
             listeners,
             &config,
@@ -204,17 +206,10 @@ fn viewers(config: &Config) -> Viewers {
     Viewers::new(identity, known.timeout, proxies)
 }
 
-fn router(
-    gateway: &Gateway,
-    status: &Status,
-    outputs: Outputs,
-    viewers: Viewers,
-    connections: Connections,
-) -> Router {
-    let router = deliver::router(gateway.clone(), outputs, viewers)
+fn router(gateway: &Gateway, status: &Status, outputs: Outputs, viewers: Viewers) -> Router {
+    deliver::router(gateway.clone(), outputs, viewers)
         .merge(status::router(status.clone()))
-        .merge(ui::router());
-    http::with_limits(metrics::observe(router, gateway, connections))
+        .merge(ui::router())
 }
 
 /// Binds every listener. One that nobody configured may be taken; one that the system has no address for (IPv6) is

@@ -13,7 +13,7 @@ use std::{
 use prometheus_client::encoding::DescriptorEncoder;
 use weir_gateway::{
     Gateway,
-    net::{listener::Connections, tasks::Tasks},
+    net::{listener::Connections, tasks::Tasks, tls::CertificateStore},
 };
 use weir_hub::{Hub, Role, RunId, SessionSnapshot, StreamStatus, Traffic};
 use weir_media::StreamName;
@@ -36,14 +36,20 @@ pub(super) struct Collector {
     hub: Arc<Hub>,
     tasks: Tasks,
     connections: Connections,
+    certificates: Option<CertificateStore>,
 }
 
 impl Collector {
-    pub(super) fn new(gateway: &Gateway, connections: Connections) -> Self {
+    pub(super) fn new(
+        gateway: &Gateway,
+        connections: Connections,
+        certificates: Option<CertificateStore>,
+    ) -> Self {
         Self {
             hub: Arc::clone(&gateway.hub),
             tasks: gateway.tasks.clone(),
             connections,
+            certificates,
         }
     }
 }
@@ -141,7 +147,15 @@ impl Collector {
             "streaming_panics",
             "Tasks that ended in a panic.",
             self.tasks.panics(),
-        )
+        )?;
+        match &self.certificates {
+            Some(certificates) => families.counter(
+                "streaming_tls_certificate_errors",
+                "New certificates that could not be used.",
+                certificates.errors(),
+            ),
+            None => Ok(()),
+        }
     }
 
     fn encode_traffic(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -141,6 +141,9 @@ fn e2e_a_bad_new_certificate_is_not_taken() {
     });
     let complaints = server.weir.log().matches("the last one stays").count();
     assert_eq!(complaints, 4, "each is logged once");
+    let metrics = server.weir.get("/metrics").text();
+    let counted = "\nstreaming_tls_certificate_errors_total 4\n";
+    assert!(metrics.contains(counted), "{metrics}");
 }
 
 #[test]
