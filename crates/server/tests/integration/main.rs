@@ -9,6 +9,7 @@ mod hls;
 mod hostile;
 mod matrix;
 mod metrics;
+mod objects;
 mod pull;
 mod shutdown;
 mod slow_viewers;
