@@ -3,6 +3,7 @@
 //! Owns: what each protocol adds for a single viewer (its head, its session, its end). Does not own: the bytes that
 //! viewers share ([`crate::derive`]) or anything that comes in.
 
+mod conditions;
 pub mod hls;
 pub mod progressive;
 pub mod relay;
@@ -48,7 +49,7 @@ pub(crate) async fn preflight() -> (StatusCode, HeaderMap, [(HeaderName, HeaderV
         ),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("Range, If-None-Match"),
+            HeaderValue::from_static("Range, If-Range, If-Match, If-None-Match"),
         ),
         (
             header::ACCESS_CONTROL_MAX_AGE,

@@ -3,6 +3,7 @@
 //! Owns: the routes below `/live/{name}/`, their headers (CONFORMANCE H19–H24), waiting for a stream that has just
 //! started, and the sessions of viewers. Does not own: playlists and objects ([`crate::derive::hls`]).
 
+mod object;
 mod viewers;
 
 use std::{
@@ -14,26 +15,26 @@ use std::{
 use axum::{
     Router,
     extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
 };
-use http_body::{Frame, SizeHint};
 use serde::Deserialize;
 use weir_hub::Role;
 use weir_media::{Kind, StreamName};
 use weir_package::{
     hls::{self, ObjectName},
     ts,
-    window::{Segment, Snapshot},
+    window::Snapshot,
 };
 
-use super::{cors, preflight, refuse, refuse_missing};
+use super::{conditions, cors, preflight, refuse, refuse_missing};
 use crate::{
     Gateway,
     derive::hls::{Outputs, Playlist, Published},
     net::client::Peer,
 };
+use object::Object;
 use viewers::{Asks, Kicked};
 pub use viewers::{Identity, Viewers};
 
@@ -49,9 +50,8 @@ const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
 /// The media playlist of MPEG-TS segments, beside the playlist that names it.
 const TS_VARIANT: &str = "ts.m3u8";
 
-/// Playlists change all the time; objects never do, because no name is ever used again.
+/// Playlists change all the time.
 const CACHE_PLAYLIST: HeaderValue = HeaderValue::from_static("no-cache");
-const CACHE_OBJECT: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
 /// What the handlers need.
 #[derive(Debug, Clone)]
@@ -191,6 +191,8 @@ async fn media(
 async fn object(
     State(context): State<Context>,
     Path((name, rendition, object)): Path<(String, String, String)>,
+    method: Method,
+    headers: HeaderMap,
 ) -> Response {
     let published = StreamName::parse(&name)
         .ok()
@@ -199,7 +201,8 @@ async fn object(
     let Some(published) = published else {
         return not_found();
     };
-    find_object(&published.snapshot, &rendition, &object).unwrap_or_else(not_found)
+    find_object(&published.snapshot, &rendition, &object)
+        .map_or_else(not_found, |object| object.respond(&method, &headers))
 }
 
 /// Classic HLS: every track in MPEG-TS segments, made only when asked for.
@@ -243,28 +246,16 @@ async fn ts_media(
 async fn ts_object(
     State(context): State<Context>,
     Path((name, object)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
 ) -> Response {
     let published = StreamName::parse(&name)
         .ok()
         .and_then(|name| context.outputs.get(&name))
         .and_then(|updates| updates.borrow().clone());
-    let segment = published.as_ref().and_then(|published| {
-        let Some(ObjectName::TsSegment { run, msn }) = ObjectName::parse(&object) else {
-            return None;
-        };
-        let ts = published
-            .snapshot
-            .ts
-            .as_ref()
-            .filter(|_| run == published.snapshot.run)?;
-        ts.segment(msn).filter(|segment| !segment.is_gap())
-    });
-    segment.map_or_else(not_found, |segment| {
-        immutable(
-            ts::MEDIA_TYPE,
-            axum::body::Body::new(SegmentBody::new(Arc::clone(segment))),
-        )
-    })
+    published
+        .and_then(|published| find_ts_object(&published.snapshot, &object))
+        .map_or_else(not_found, |object| object.respond(&method, &headers))
 }
 
 impl Context {
@@ -335,27 +326,41 @@ impl Context {
     }
 }
 
-fn find_object(snapshot: &Snapshot, rendition: &str, object: &str) -> Option<Response> {
+fn find_object(snapshot: &Snapshot, rendition: &str, object: &str) -> Option<Object> {
     let rendition = snapshot.rendition(rendition)?;
+    let (run, name) = (snapshot.run.as_str(), rendition.name());
     match ObjectName::parse(object)? {
-        ObjectName::Segment { run, msn } if run == snapshot.run => {
+        ObjectName::Segment { run: asked, msn } if asked == run => {
             let segment = rendition.segment(msn).filter(|segment| !segment.is_gap())?;
             let media_type = match rendition.kind {
                 Kind::Video => "video/iso.segment",
                 Kind::Audio => "audio/mp4",
             };
-            Some(immutable(
-                media_type,
-                axum::body::Body::new(SegmentBody::new(Arc::clone(segment))),
-            ))
+            Some(Object::segment(run, name, segment, media_type))
         }
-        ObjectName::Init { run, discontinuity } if run == snapshot.run => {
+        ObjectName::Init {
+            run: asked,
+            discontinuity,
+        } if asked == run => {
             let init = rendition.init(discontinuity)?;
             let media_type = match rendition.kind {
                 Kind::Video => "video/mp4",
                 Kind::Audio => "audio/mp4",
             };
-            Some(immutable(media_type, init.bytes.clone().into()))
+            Some(Object::init(run, name, init, media_type))
+        }
+        _ => None,
+    }
+}
+
+fn find_ts_object(snapshot: &Snapshot, object: &str) -> Option<Object> {
+    let run = snapshot.run.as_str();
+    match ObjectName::parse(object)? {
+        ObjectName::TsSegment { run: asked, msn } if asked == run => {
+            let rendition = snapshot.ts.as_ref()?;
+            let segment = rendition.segment(msn).filter(|segment| !segment.is_gap())?;
+            let name = rendition.name();
+            Some(Object::segment(run, name, segment, ts::MEDIA_TYPE))
         }
         _ => None,
     }
@@ -366,19 +371,29 @@ fn playlist(playlist: &Playlist, request: &HeaderMap) -> Response {
         .get(header::ACCEPT_ENCODING)
         .and_then(|value| value.to_str().ok());
     let compressed = accepted.is_some_and(accepts_gzip) && !playlist.gzip.is_empty();
-    let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(hls::MEDIA_TYPE),
-        ),
+    let validators = [
         (header::CACHE_CONTROL, CACHE_PLAYLIST),
         (header::VARY, HeaderValue::from_static("Accept-Encoding")),
+        (header::ETAG, playlist.etag.clone()),
+        (header::ACCEPT_RANGES, HeaderValue::from_static("none")),
     ];
+    if playlist
+        .etag
+        .to_str()
+        .is_ok_and(|etag| conditions::is_known(request, etag))
+    {
+        return (StatusCode::NOT_MODIFIED, validators, cors()).into_response();
+    }
+    let media_type = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(hls::MEDIA_TYPE),
+    )];
     if compressed {
         let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
-        (headers, encoding, cors(), playlist.gzip.clone()).into_response()
+        let body = playlist.gzip.clone();
+        (validators, media_type, encoding, cors(), body).into_response()
     } else {
-        (headers, cors(), playlist.plain.clone()).into_response()
+        (validators, media_type, cors(), playlist.plain.clone()).into_response()
     }
 }
 
@@ -392,14 +407,6 @@ fn accepts_gzip(accepted: &str) -> bool {
         let refused = pieces.any(|piece| matches!(piece, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
         named && !refused
     })
-}
-
-fn immutable(media_type: &'static str, body: axum::body::Body) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
-        (header::CACHE_CONTROL, CACHE_OBJECT),
-    ];
-    (headers, cors(), body).into_response()
 }
 
 fn refuse_kicked(kicked: Kicked) -> Response {
@@ -417,47 +424,6 @@ fn not_yet() -> Response {
 
 fn not_found() -> Response {
     refuse(StatusCode::NOT_FOUND, "there is no such stream or object")
-}
-
-/// A segment as its parts, none of them copied.
-struct SegmentBody {
-    segment: Arc<Segment>,
-    next_part: usize,
-    left: u64,
-}
-
-impl SegmentBody {
-    fn new(segment: Arc<Segment>) -> Self {
-        let left = segment.len() as u64;
-        Self {
-            segment,
-            next_part: 0,
-            left,
-        }
-    }
-}
-
-impl http_body::Body for SegmentBody {
-    type Data = bytes::Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let part = self
-            .segment
-            .parts
-            .get(self.next_part)
-            .map(|part| part.bytes.clone());
-        self.next_part += 1;
-        self.left -= part.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        std::task::Poll::Ready(part.map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
 }
 
 #[cfg(test)]

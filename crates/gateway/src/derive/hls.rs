@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io::Write as _,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_hub::{Hub, Join, LagLimit, RunId, Stream};
@@ -36,6 +38,8 @@ pub struct Playlist {
     pub plain: Bytes,
     /// The text, compressed.
     pub gzip: Bytes,
+    /// Its entity tag: weak, because it is the same for both forms. Ranges, which need a strong one, are never served.
+    pub etag: HeaderValue,
 }
 
 impl Playlist {
@@ -49,10 +53,18 @@ impl Playlist {
             .and_then(|()| encoder.finish())
             .unwrap_or_default();
         Self {
+            etag: weak_etag(&text),
             plain: text.into(),
             gzip: gzip.into(),
         }
     }
+}
+
+fn weak_etag(text: &str) -> HeaderValue {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    HeaderValue::from_str(&format!("W/\"{:016x}\"", hasher.finish()))
+        .expect("hexadecimal digits are a header value")
 }
 
 /// What can be asked for at one moment.

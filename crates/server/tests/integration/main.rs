@@ -11,6 +11,7 @@ mod hls;
 mod hostile;
 mod matrix;
 mod metrics;
+mod objects;
 mod pull;
 mod relay;
 mod shutdown;
