@@ -5,7 +5,7 @@ pub mod listener;
 pub mod rtmp;
 mod socket;
 pub mod tasks;
-mod throttle;
+pub(crate) mod throttle;
 
 pub(crate) use socket::{Burst, Socket};
 pub(crate) use throttle::{STRANGERS, Throttle};

@@ -71,7 +71,7 @@ async fn serve(config: Config, mode: Mode) -> anyhow::Result<ExitCode> {
         Err(error) => {
             tracing::error!("{error}");
             return Ok(match error {
-                StartError::Listen { .. } => EXIT_USAGE.into(),
+                StartError::Listen { .. } | StartError::Storage { .. } => EXIT_USAGE.into(),
                 StartError::Sample(_) => ExitCode::FAILURE,
             });
         }

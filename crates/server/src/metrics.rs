@@ -23,7 +23,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use weir_gateway::{Gateway, net::listener::Connections};
+use weir_gateway::{Gateway, derive::disk::Disk, net::listener::Connections};
 
 /// What Prometheus asks for first, and what the library writes.
 const OPEN_METRICS: &str = "application/openmetrics-text";
@@ -37,7 +37,12 @@ const PLAIN_TYPE: HeaderValue =
 const OTHER: &str = "other";
 
 /// Adds `/metrics`, and counts the requests of every route.
-pub fn observe(router: Router, gateway: &Gateway, connections: Connections) -> Router {
+pub fn observe(
+    router: Router,
+    gateway: &Gateway,
+    connections: Connections,
+    disk: Option<Disk>,
+) -> Router {
     let requests = Requests::default();
     // A promised name is there from the first scrape on.
     let _ = requests.get_or_create(&RequestLabels {
@@ -51,7 +56,7 @@ pub fn observe(router: Router, gateway: &Gateway, connections: Connections) -> R
         "HTTP requests by route, counted when the head of the answer is ready",
         requests.clone(),
     );
-    registry.register_collector(Box::new(hub::Collector::new(gateway, connections)));
+    registry.register_collector(Box::new(hub::Collector::new(gateway, connections, disk)));
     registry.register_collector(Box::<process::Collector>::default());
     let metrics = Router::new()
         .route("/metrics", get(scrape))
@@ -280,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn requests_are_counted_by_template_and_never_by_name() {
         let routes = Router::new().route("/live/{name}", get(|| async { StatusCode::NOT_FOUND }));
-        let router = observe(routes, &gateway(), Connections::new(1));
+        let router = observe(routes, &gateway(), Connections::new(1), None);
         for path in ["/live/marker-1", "/live/marker-2", "/marker/3/4"] {
             ask::get(&router, path).await;
         }
@@ -432,7 +437,7 @@ mod tests {
     }
 
     fn observed(gateway: &Gateway) -> Router {
-        observe(Router::new(), gateway, Connections::new(1))
+        observe(Router::new(), gateway, Connections::new(1), None)
     }
 
     fn publish<'a>(hub: &Hub, names: impl IntoIterator<Item = &'a str>) -> Vec<Publisher> {

@@ -2,7 +2,13 @@
 //!
 //! Owns: the order of it, and what is said when an address cannot be had.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::Router;
 use bytes::Bytes;
@@ -10,7 +16,7 @@ use tokio::net::TcpListener;
 use weir_gateway::{
     Gateway, Limits,
     deliver::{self, hls::Viewers},
-    derive::{self, Derived, hls::Outputs},
+    derive::{self, Derived, disk::Disk, hls::Outputs},
     ingest::{
         demo::{self, Sample},
         pull::Source,
@@ -52,6 +58,9 @@ pub(super) enum StartError {
     /// A configured address cannot be had.
     #[error("cannot listen on {addr}: {reason}; choose another address or stop what uses it")]
     Listen { addr: SocketAddr, reason: io::Error },
+    /// The folder for live streams cannot be used.
+    #[error("cannot write live streams to {}: {reason}; see HLS_PATH, [hls] path", path.display())]
+    Storage { path: PathBuf, reason: io::Error },
     /// The sample in the binary is damaged.
     #[error(transparent)]
     Sample(#[from] demo::Error),
@@ -70,6 +79,7 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let started = Instant::now();
+        let disk = open_disk(config.hls.path.as_deref())?;
         let listeners = bind(&config.listeners)?;
         let (requests, pending) = Requests::channel();
         let gateway = gateway(&config, requests, rtmp_addrs(&listeners));
@@ -79,7 +89,7 @@ impl Server {
             part_ms: PART_MS,
             playlist_segments: config.hls.playlist_size,
         };
-        let outputs = Outputs::new(packaging, gateway.tasks.clone());
+        let outputs = Outputs::new(packaging, gateway.tasks.clone(), disk.clone());
         let viewers = Viewers::new(
             config
                 .viewers
@@ -95,7 +105,13 @@ impl Server {
         tasks.spawn(super::expire(Arc::clone(&gateway.hub), viewers.clone()));
         tasks.spawn(outputs.clone().reconcile(Arc::clone(&gateway.hub)));
         let connections = Connections::new(config.server.max_connections);
-        let router = router(&gateway, &status, outputs, viewers, connections.clone());
+        let router = router(
+            &gateway,
+            &status,
+            (outputs, disk),
+            viewers,
+            connections.clone(),
+        );
         accept(listeners, &config, &connections, &gateway, &router);
         if mode == Mode::Dev {
             start_demo(&gateway)?;
@@ -162,14 +178,25 @@ fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> 
 fn router(
     gateway: &Gateway,
     status: &Status,
-    outputs: Outputs,
+    (outputs, disk): (Outputs, Option<Disk>),
     viewers: Viewers,
     connections: Connections,
 ) -> Router {
     let router = deliver::router(gateway.clone(), outputs, viewers)
         .merge(status::router(status.clone()))
         .merge(ui::router());
-    http::with_limits(metrics::observe(router, gateway, connections))
+    http::with_limits(metrics::observe(router, gateway, connections, disk))
+}
+
+fn open_disk(path: Option<&Path>) -> Result<Option<Disk>, StartError> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let disk = Disk::open(path).map_err(|reason| StartError::Storage {
+        path: path.to_owned(),
+        reason,
+    })?;
+    Ok(Some(disk))
 }
 
 /// Binds every listener. One that nobody configured may be taken; one that the system has no address for (IPv6) is

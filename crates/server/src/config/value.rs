@@ -152,6 +152,25 @@ impl Value for PathBuf {
     }
 }
 
+/// A path, or nothing.
+impl Value for Option<PathBuf> {
+    fn read(&mut self, given: &Given, range: &RangeInclusive<u64>) -> Result<(), Vec<Problem>> {
+        *self = match given.text() {
+            Some("") => None,
+            _ => {
+                let mut path = PathBuf::new();
+                path.read(given, range)?;
+                Some(path)
+            }
+        };
+        Ok(())
+    }
+
+    fn write(&self) -> String {
+        self.as_ref().map_or_else(|| quote(""), |path| path.write())
+    }
+}
+
 impl Value for LogFilter {
     fn read(&mut self, given: &Given, _: &RangeInclusive<u64>) -> Result<(), Vec<Problem>> {
         let allowed = "error, warn, info, debug, trace or a list such as info,weir_gateway=debug";

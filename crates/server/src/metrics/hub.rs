@@ -13,6 +13,7 @@ use std::{
 use prometheus_client::encoding::DescriptorEncoder;
 use weir_gateway::{
     Gateway,
+    derive::disk::Disk,
     net::{listener::Connections, tasks::Tasks},
 };
 use weir_hub::{Hub, Role, RunId, SessionSnapshot, StreamStatus, Traffic};
@@ -36,14 +37,16 @@ pub(super) struct Collector {
     hub: Arc<Hub>,
     tasks: Tasks,
     connections: Connections,
+    disk: Option<Disk>,
 }
 
 impl Collector {
-    pub(super) fn new(gateway: &Gateway, connections: Connections) -> Self {
+    pub(super) fn new(gateway: &Gateway, connections: Connections, disk: Option<Disk>) -> Self {
         Self {
             hub: Arc::clone(&gateway.hub),
             tasks: gateway.tasks.clone(),
             connections,
+            disk,
         }
     }
 }
@@ -57,6 +60,7 @@ impl prometheus_client::collector::Collector for Collector {
         streams.sort_by_key(|stream| stream.run);
         self.encode_server(&mut families, streams.len(), &sessions)?;
         self.encode_traffic(&mut families)?;
+        self.encode_disk(&mut families)?;
         encode_streams(&mut families, &by_label(&streams, SERIES_MAX))?;
         encode_repairs(
             &mut families,
@@ -141,6 +145,28 @@ impl Collector {
             "streaming_panics",
             "Tasks that ended in a panic.",
             self.tasks.panics(),
+        )
+    }
+
+    /// Nothing when nothing is written.
+    fn encode_disk(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Some(counts) = self.disk.as_ref().map(Disk::counts) else {
+            return Ok(());
+        };
+        families.counter(
+            "streaming_hls_disk_written_bytes",
+            "Bytes of HLS written to the disk.",
+            counts.written_bytes(),
+        )?;
+        families.counter(
+            "streaming_hls_disk_failures",
+            "Times that the files of a stream could not be brought up to date.",
+            counts.failed(),
+        )?;
+        families.counter(
+            "streaming_hls_disk_dropped_updates",
+            "Times that the disk was too slow, and an update of a stream's files was left out.",
+            counts.dropped(),
         )
     }
 

@@ -13,5 +13,6 @@ mod objects;
 mod pull;
 mod shutdown;
 mod slow_viewers;
+mod storage;
 mod support;
 mod transport;
