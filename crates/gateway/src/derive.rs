@@ -4,6 +4,7 @@
 //! makes one contiguous buffer of everything that is new.
 //! Does not own: what a viewer alone needs (its head, its pace).
 
+pub mod disk;
 mod head;
 pub mod hls;
 

@@ -7,7 +7,7 @@ mod retry;
 pub mod rtmp;
 mod socket;
 pub mod tasks;
-mod throttle;
+pub(crate) mod throttle;
 pub mod tls;
 
 pub(crate) use retry::{RETRY_MAX, retry_wait};

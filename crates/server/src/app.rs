@@ -71,7 +71,9 @@ async fn serve(config: Config, mode: Mode) -> anyhow::Result<ExitCode> {
         Err(error) => {
             tracing::error!("{error}");
             return Ok(match error {
-                StartError::Listen { .. } | StartError::Certificate(_) => EXIT_USAGE.into(),
+                StartError::Listen { .. }
+                | StartError::Certificate(_)
+                | StartError::Storage { .. } => EXIT_USAGE.into(),
                 StartError::Sample(_) => ExitCode::FAILURE,
             });
         }

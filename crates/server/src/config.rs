@@ -114,6 +114,8 @@ pub struct Hls {
     pub segment_duration: Duration,
     /// Segments in a live playlist.
     pub playlist_size: usize,
+    /// The folder that live streams are written to as well, if any.
+    pub path: Option<PathBuf>,
 }
 
 /// `[tls]`
@@ -344,6 +346,7 @@ impl Default for Hls {
             addr: any_interface(8081),
             segment_duration: Duration::from_secs(2),
             playlist_size: 10,
+            path: None,
         }
     }
 }
@@ -428,7 +431,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 40] = [
+    const OTHER: [(&str, &str); 41] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
@@ -444,6 +447,7 @@ mod tests {
         ("hls.addr", "127.0.0.1:9003"),
         ("hls.segment_duration", "4"),
         ("hls.playlist_size", "5"),
+        ("hls.path", "segments"),
         ("tls.cert", "cert.pem"),
         ("tls.key", "key.pem"),
         ("tls.https_addr", "127.0.0.1:9004"),
@@ -482,9 +486,8 @@ mod tests {
             .config;
         for ((key, value), setting) in OTHER.iter().zip(SETTINGS) {
             for name in setting
-                .env
+                .known_env()
                 .map(str::to_owned)
-                .into_iter()
                 .chain([setting.weir_env()])
             {
                 let loaded = load(Mode::Serve, &sources("", &[(&name, value)], &[])).expect(key);
@@ -513,6 +516,7 @@ mod tests {
             ("STREAM_TIMEOUT", "", "edge.stream_timeout"),
             ("SEGMENT_DURATION", "", "hls.segment_duration"),
             ("PLAYLIST_SIZE", "", "hls.playlist_size"),
+            ("HLS_PATH", "hls-storage", "hls.path"),
             ("ENABLE_GOP_CACHE", "gop-cache", "gop_cache.enabled"),
             ("MAX_GOPS", "max-gops", "gop_cache.max_gops"),
             (
@@ -776,7 +780,7 @@ mod tests {
     fn variables_without_effect_are_warned_of() {
         let environment = [
             ("REDIS_URL", "redis://marker"),
-            ("HLS_PATH", ""),
+            ("STALE_THRESHOLD", ""),
             ("DATABASE_URL", "x"),
         ];
         let config = load(Mode::Dev, &sources("", &environment, &[]))

@@ -25,6 +25,7 @@ use prometheus_client::{
 };
 use weir_gateway::{
     Gateway,
+    derive::disk::Disk,
     net::{listener::Connections, tls::CertificateStore},
 };
 
@@ -45,6 +46,7 @@ pub fn observe(
     gateway: &Gateway,
     connections: Connections,
     certificates: Option<CertificateStore>,
+    disk: Option<Disk>,
 ) -> Router {
     let requests = Requests::default();
     // A promised name is there from the first scrape on.
@@ -63,6 +65,7 @@ pub fn observe(
         gateway,
         connections,
         certificates,
+        disk,
     )));
     registry.register_collector(Box::<process::Collector>::default());
     let metrics = Router::new()
@@ -292,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn requests_are_counted_by_template_and_never_by_name() {
         let routes = Router::new().route("/live/{name}", get(|| async { StatusCode::NOT_FOUND }));
-        let router = observe(routes, &gateway(), Connections::new(1), None);
+        let router = observe(routes, &gateway(), Connections::new(1), None, None);
         for path in ["/live/marker-1", "/live/marker-2", "/marker/3/4"] {
             ask::get(&router, path).await;
         }
@@ -444,7 +447,7 @@ mod tests {
     }
 
     fn observed(gateway: &Gateway) -> Router {
-        observe(Router::new(), gateway, Connections::new(1), None)
+        observe(Router::new(), gateway, Connections::new(1), None, None)
     }
 
     fn publish<'a>(hub: &Hub, names: impl IntoIterator<Item = &'a str>) -> Vec<Publisher> {

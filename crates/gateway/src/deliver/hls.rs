@@ -31,7 +31,7 @@ use weir_package::{
 use super::{conditions, cors, preflight, refuse, refuse_missing};
 use crate::{
     Gateway,
-    derive::hls::{Outputs, Playlist, Published},
+    derive::hls::{Outputs, Playlist, Published, TS_VARIANT},
     net::client::Peer,
 };
 use object::Object;
@@ -46,9 +46,6 @@ pub const PROTOCOL: &str = "hls";
 const FIRST_SEGMENT_WAIT: Duration = Duration::from_secs(9);
 /// When a viewer may try again.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
-
-/// The media playlist of MPEG-TS segments, beside the playlist that names it.
-const TS_VARIANT: &str = "ts.m3u8";
 
 /// Playlists change all the time.
 const CACHE_PLAYLIST: HeaderValue = HeaderValue::from_static("no-cache");

@@ -22,7 +22,15 @@ use weir_media::StreamName;
 pub use weir_package::Config;
 use weir_package::{Numbers, Segmenter, hls, window::Snapshot};
 
+use super::disk::Disk;
 use crate::net::tasks::Tasks;
+
+/// The multivariant playlist of CMAF, and the media playlist of each of its renditions.
+pub const INDEX: &str = "index.m3u8";
+/// The multivariant playlist of MPEG-TS.
+pub const TS_INDEX: &str = "playlist.m3u8";
+/// The media playlist of MPEG-TS segments, beside the playlist that names it.
+pub const TS_VARIANT: &str = "ts.m3u8";
 
 /// How long the playlist of an ended run stays, with its ENDLIST (CONFORMANCE H25): players poll once a target
 /// duration, and the longest is ten seconds.
@@ -135,18 +143,22 @@ impl TsDemand {
 pub struct Outputs {
     config: Config,
     tasks: Tasks,
+    /// Where everything is written as well.
+    disk: Option<Disk>,
     runs: Arc<Mutex<HashMap<StreamName, Output>>>,
     /// Where the next run of a name counts from, if its last one went ahead of the clock.
     numbers: Arc<Mutex<HashMap<StreamName, Numbers>>>,
 }
 
 impl Outputs {
-    /// No outputs yet; how segments are to be cut, and where tasks are spawned.
+    /// No outputs yet; how segments are to be cut, where tasks are spawned, and what else is to be written to, if
+    /// anything.
     #[must_use]
-    pub fn new(config: Config, tasks: Tasks) -> Self {
+    pub fn new(config: Config, tasks: Tasks, disk: Option<Disk>) -> Self {
         Self {
             config,
             tasks,
+            disk,
             runs: Arc::default(),
             numbers: Arc::default(),
         }
@@ -191,7 +203,14 @@ impl Outputs {
             let (name, run) = (stream.name().clone(), stream.run());
             let numbers = outputs.first_numbers(&name, run);
             let segmenter = Segmenter::new(outputs.config, run.to_string(), numbers);
-            let next = package(stream, segmenter, &ts, &publish).await;
+            let publish = |snapshot: Option<Arc<Snapshot>>| {
+                let published = snapshot.map(Published::render);
+                if let (Some(disk), Some(published)) = (&outputs.disk, &published) {
+                    disk.publish(&name, Arc::clone(published));
+                }
+                publish.send_replace(published);
+            };
+            let next = package(stream, segmenter, &ts, publish).await;
             outputs.numbers.lock().insert(name.clone(), next);
             tokio::time::sleep(LINGER).await;
             outputs.remove(&name, run);
@@ -230,6 +249,10 @@ impl Outputs {
         let mut runs = self.runs.lock();
         if runs.get(name).is_some_and(|output| output.run == run) {
             runs.remove(name);
+            // Under the lock, so that a later run's first files come after it.
+            if let Some(disk) = &self.disk {
+                disk.remove(name);
+            }
         }
     }
 }
@@ -239,7 +262,7 @@ async fn package(
     stream: Arc<Stream>,
     mut segmenter: Segmenter,
     ts: &TsDemand,
-    publish: &watch::Sender<Option<Arc<Published>>>,
+    publish: impl Fn(Option<Arc<Snapshot>>),
 ) -> Numbers {
     let mut cursor = stream.feed().cursor(Join::NewestSync, LagLimit::RING);
     // Only the feed is needed from here on.
@@ -256,10 +279,10 @@ async fn package(
         }
         if segmenter.segments_made() != published {
             published = segmenter.segments_made();
-            publish.send_replace(segmenter.snapshot().map(Published::render));
+            publish(segmenter.snapshot());
         }
     }
     segmenter.finish();
-    publish.send_replace(segmenter.snapshot().map(Published::render));
+    publish(segmenter.snapshot());
     segmenter.next_numbers()
 }

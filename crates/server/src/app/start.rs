@@ -2,7 +2,13 @@
 //!
 //! Owns: the order of it, and what is said when an address cannot be had.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::Router;
 use bytes::Bytes;
@@ -14,7 +20,7 @@ use weir_gateway::{
         hls::{Identity, Viewers},
         relay::Relays,
     },
-    derive::{self, Derived, hls::Outputs},
+    derive::{self, Derived, disk::Disk, hls::Outputs},
     ingest::{
         demo::{self, Sample},
         pull::Source,
@@ -61,6 +67,9 @@ pub(super) enum StartError {
     /// The configured certificate cannot be used.
     #[error("{0}; HTTPS and RTMPS need a good pair in [tls] cert and key")]
     Certificate(#[from] tls::Error),
+    /// The folder for live streams cannot be used.
+    #[error("cannot write live streams to {}: {reason}; see HLS_PATH, [hls] path", path.display())]
+    Storage { path: PathBuf, reason: io::Error },
     /// The sample in the binary is damaged.
     #[error(transparent)]
     Sample(#[from] demo::Error),
@@ -81,6 +90,7 @@ impl Server {
         }
         let started = Instant::now();
         let certificates = load_certificates(&config.tls).await?;
+        let disk = open_disk(config.hls.path.as_deref())?;
         let listeners = bind(&config.listeners)?;
         let (requests, pending) = Requests::channel();
         let gateway = gateway(&config, requests, rtmp_addrs(&listeners));
@@ -96,7 +106,7 @@ impl Server {
             part_ms: PART_MS,
             playlist_segments: config.hls.playlist_size,
         };
-        let outputs = Outputs::new(packaging, gateway.tasks.clone());
+        let outputs = Outputs::new(packaging, gateway.tasks.clone(), disk.clone());
         let viewers = viewers(&config);
         let tasks = &gateway.tasks;
         tasks.spawn(auth::decide(
@@ -111,7 +121,13 @@ impl Server {
         }
         let connections = Connections::new(config.server.max_connections);
         let router = router(&gateway, &status, outputs, viewers);
-        let router = metrics::observe(router, &gateway, connections.clone(), certificates.clone());
+        let router = metrics::observe(
+            router,
+            &gateway,
+            connections.clone(),
+            certificates.clone(),
+            disk,
+        );
         let router = http::with_limits(router);
         accept(
             listeners,
@@ -210,6 +226,17 @@ fn router(gateway: &Gateway, status: &Status, outputs: Outputs, viewers: Viewers
     deliver::router(gateway.clone(), outputs, viewers)
         .merge(status::router(status.clone()))
         .merge(ui::router())
+}
+
+fn open_disk(path: Option<&Path>) -> Result<Option<Disk>, StartError> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let disk = Disk::open(path).map_err(|reason| StartError::Storage {
+        path: path.to_owned(),
+        reason,
+    })?;
+    Ok(Some(disk))
 }
 
 /// Binds every listener. One that nobody configured may be taken; one that the system has no address for (IPv6) is

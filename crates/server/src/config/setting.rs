@@ -18,6 +18,8 @@ pub struct Setting {
     pub key: &'static str,
     /// Variable that users of earlier servers know it by, beside `WEIR_<SECTION>_<KEY>`.
     pub env: Option<&'static str>,
+    /// Another one, where earlier servers differ; it beats `env`.
+    pub other_env: Option<&'static str>,
     /// Long flag without its dashes.
     pub flag: Option<&'static str>,
     /// Whether the flag may stand without a value, which means `true`.
@@ -81,6 +83,11 @@ pub static SETTINGS: &[Setting] = &[
         .env("PLAYLIST_SIZE")
         .range(3..=1000)
         .why("Segments in a live playlist; RFC 8216 wants three at least, each costs memory."),
+    row("hls.path", |c| &mut c.hls.path)
+        .env("HLS_PATH")
+        .other_env("HLS_STORAGE")
+        .flag("hls-storage")
+        .why("Folder to write live HLS to as well, for a web server; empty keeps it in memory only."),
     row("tls.cert", |c| &mut c.tls.cert)
         .why("PEM file of the certificate and its chain; turns HTTPS and RTMPS on; changes take effect."),
     row("tls.key", |c| &mut c.tls.key)
@@ -201,6 +208,11 @@ impl Setting {
         self.key.split_once('.').map_or(self.key, |(_, name)| name)
     }
 
+    /// The variables that users of earlier servers know it by, weakest first.
+    pub(super) fn known_env(&self) -> impl Iterator<Item = &'static str> {
+        self.env.into_iter().chain(self.other_env)
+    }
+
     /// `WEIR_<SECTION>_<KEY>`.
     pub(super) fn weir_env(&self) -> String {
         format!(
@@ -211,6 +223,11 @@ impl Setting {
 
     const fn env(mut self, name: &'static str) -> Self {
         self.env = Some(name);
+        self
+    }
+
+    const fn other_env(mut self, name: &'static str) -> Self {
+        self.other_env = Some(name);
         self
     }
 
@@ -239,6 +256,7 @@ const fn row(key: &'static str, field: fn(&mut Config) -> &mut dyn Value) -> Set
     Setting {
         key,
         env: None,
+        other_env: None,
         flag: None,
         switch: false,
         range: 0..=u64::MAX,
@@ -316,7 +334,7 @@ mod tests {
         names.extend(
             SETTINGS
                 .iter()
-                .filter_map(|setting| setting.env)
+                .flat_map(Setting::known_env)
                 .map(str::to_owned),
         );
         names.extend(

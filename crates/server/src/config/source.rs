@@ -19,9 +19,7 @@ use super::{
 const CONFIG_PATH: &str = "config.toml";
 
 /// Variables of the servers that Weir takes the place of which mean nothing in this version.
-const VARIABLES_WITHOUT_EFFECT: [&str; 8] = [
-    "HLS_PATH",
-    "HLS_STORAGE",
+const VARIABLES_WITHOUT_EFFECT: [&str; 6] = [
     "DATABASE_URL",
     "LOW_LATENCY_HLS",
     "CLEANUP_INTERVAL",
@@ -173,9 +171,8 @@ impl Findings {
         };
         for setting in SETTINGS {
             let names = setting
-                .env
+                .known_env()
                 .map(str::to_owned)
-                .into_iter()
                 .chain([setting.weir_env()]);
             for name in names {
                 if let Some(value) = given(&name) {

@@ -54,12 +54,7 @@ pub fn example() -> String {
             text += &format!("\n[{section}]\n");
         }
         let flag = setting.flag.map(|flag| format!("--{flag}"));
-        let names: Vec<_> = setting
-            .env
-            .map(str::to_owned)
-            .into_iter()
-            .chain(flag)
-            .collect();
+        let names: Vec<_> = setting.known_env().map(str::to_owned).chain(flag).collect();
         let names = if names.is_empty() {
             String::new()
         } else {

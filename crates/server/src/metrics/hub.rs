@@ -13,6 +13,7 @@ use std::{
 use prometheus_client::encoding::DescriptorEncoder;
 use weir_gateway::{
     Gateway,
+    derive::disk::Disk,
     net::{listener::Connections, tasks::Tasks, tls::CertificateStore},
 };
 use weir_hub::{Hub, Role, RunId, SessionSnapshot, StreamStatus, Traffic};
@@ -37,6 +38,7 @@ pub(super) struct Collector {
     tasks: Tasks,
     connections: Connections,
     certificates: Option<CertificateStore>,
+    disk: Option<Disk>,
 }
 
 impl Collector {
@@ -44,12 +46,14 @@ impl Collector {
         gateway: &Gateway,
         connections: Connections,
         certificates: Option<CertificateStore>,
+        disk: Option<Disk>,
     ) -> Self {
         Self {
             hub: Arc::clone(&gateway.hub),
             tasks: gateway.tasks.clone(),
             connections,
             certificates,
+            disk,
         }
     }
 }
@@ -63,6 +67,7 @@ impl prometheus_client::collector::Collector for Collector {
         streams.sort_by_key(|stream| stream.run);
         self.encode_server(&mut families, streams.len(), &sessions)?;
         self.encode_traffic(&mut families)?;
+        self.encode_disk(&mut families)?;
         encode_streams(&mut families, &by_label(&streams, SERIES_MAX))?;
         encode_repairs(
             &mut families,
@@ -156,6 +161,28 @@ impl Collector {
             ),
             None => Ok(()),
         }
+    }
+
+    /// Nothing when nothing is written.
+    fn encode_disk(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Some(counts) = self.disk.as_ref().map(Disk::counts) else {
+            return Ok(());
+        };
+        families.counter(
+            "streaming_hls_disk_written_bytes",
+            "Bytes of HLS written to the disk.",
+            counts.written_bytes(),
+        )?;
+        families.counter(
+            "streaming_hls_disk_failures",
+            "Times that the files of a stream could not be brought up to date.",
+            counts.failed(),
+        )?;
+        families.counter(
+            "streaming_hls_disk_dropped_updates",
+            "Times that the disk was too slow, and an update of a stream's files was left out.",
+            counts.dropped(),
+        )
     }
 
     fn encode_traffic(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -16,6 +16,7 @@ mod pull;
 mod relay;
 mod shutdown;
 mod slow_viewers;
+mod storage;
 mod support;
 mod tls;
 mod transport;
