@@ -122,7 +122,7 @@ async fn live_or_playlist(
     request: Request,
 ) -> Response {
     match file.strip_suffix(".m3u8") {
-        Some(name) => hls::redirect(context, name, asker).await,
+        Some(name) => hls::redirect(context, name, asker).await.into_response(),
         None => live(State(context.gateway), Path(file), options, request).await,
     }
 }

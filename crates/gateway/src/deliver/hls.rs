@@ -31,7 +31,7 @@ use weir_package::{
 use super::{conditions, cors, preflight, refuse, refuse_missing};
 use crate::{
     Gateway,
-    derive::hls::{Outputs, Playlist, Published, TS_VARIANT},
+    derive::hls::{Outputs, Playlist, Published, TS_VARIANT, Updates},
     net::client::Peer,
 };
 use object::Object;
@@ -122,67 +122,40 @@ fn subtree() -> Router<Context> {
 
 /// Answers `/live/{name}.m3u8`: a session for the viewer, and where its playlist is. Nothing else redirects
 /// (CONFORMANCE H20).
-pub(super) async fn redirect(context: Context, name: &str, asker: Asker) -> Response {
-    if let Err(refusal) = context.published(name).await {
-        return refusal;
-    }
-    let Ok(name) = StreamName::parse(name) else {
-        return not_found();
-    };
-    let query = match context.session_query(&name, &asker) {
-        Ok(query) => query,
-        Err(kicked) => return refuse_kicked(kicked),
-    };
-    let Ok(location) = HeaderValue::try_from(format!("/live/{name}/index.m3u8{query}")) else {
-        return not_found();
-    };
+pub(super) async fn redirect(context: Context, name: &str, asker: Asker) -> Answer {
+    let (name, _) = context.published(name).await?;
+    let query = context.session_query(&name, &asker)?;
+    let location = format!("/live/{name}/index.m3u8{query}");
     let headers = [
-        (header::LOCATION, location),
+        (
+            header::LOCATION,
+            HeaderValue::try_from(location).map_err(|_| not_found())?,
+        ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    (StatusCode::FOUND, headers, cors()).into_response()
+    Ok((StatusCode::FOUND, headers, cors()).into_response())
 }
 
 async fn multivariant(
     State(context): State<Context>,
     Path(name): Path<String>,
     asker: Asker,
-) -> Response {
-    let published = match context.published(&name).await {
-        Ok(published) => published,
-        Err(refusal) => return refusal,
-    };
-    let Ok(name) = StreamName::parse(&name) else {
-        return not_found();
-    };
-    match context.session_query(&name, &asker) {
-        Ok(query) => {
-            let text = hls::multivariant(&published.snapshot, &query);
-            playlist(&Playlist::new(text), &asker.headers)
-        }
-        Err(kicked) => refuse_kicked(kicked),
-    }
+) -> Answer {
+    let (name, published) = context.published(&name).await?;
+    let query = context.session_query(&name, &asker)?;
+    let text = hls::multivariant(&published.snapshot, &query);
+    Ok(playlist(&Playlist::new(text), &asker.headers))
 }
 
 async fn media(
     State(context): State<Context>,
     Path((name, rendition)): Path<(String, String)>,
     asker: Asker,
-) -> Response {
-    let published = match context.published(&name).await {
-        Ok(published) => published,
-        Err(refusal) => return refusal,
-    };
-    let Ok(name) = StreamName::parse(&name) else {
-        return not_found();
-    };
-    if let Err(kicked) = context.watch(&name, &asker) {
-        return refuse_kicked(kicked);
-    }
-    match published.playlist(&rendition) {
-        Some(found) => playlist(found, &asker.headers),
-        None => not_found(),
-    }
+) -> Answer {
+    let (name, published) = context.published(&name).await?;
+    context.watch(&name, &asker)?;
+    let found = published.playlist(&rendition).ok_or_else(not_found)?;
+    Ok(playlist(found, &asker.headers))
 }
 
 async fn object(
@@ -190,16 +163,10 @@ async fn object(
     Path((name, rendition, object)): Path<(String, String, String)>,
     method: Method,
     headers: HeaderMap,
-) -> Response {
-    let published = StreamName::parse(&name)
-        .ok()
-        .and_then(|name| context.outputs.get(&name))
-        .and_then(|updates| updates.borrow().clone());
-    let Some(published) = published else {
-        return not_found();
-    };
-    find_object(&published.snapshot, &rendition, &object)
-        .map_or_else(not_found, |object| object.respond(&method, &headers))
+) -> Answer {
+    let published = context.published_now(&name)?;
+    let object = find_object(&published.snapshot, &rendition, &object).ok_or_else(not_found)?;
+    Ok(object.respond(&method, &headers))
 }
 
 /// Classic HLS: every track in MPEG-TS segments, made only when asked for.
@@ -207,37 +174,25 @@ async fn ts_multivariant(
     State(context): State<Context>,
     Path(name): Path<String>,
     asker: Asker,
-) -> Response {
-    let (name, published) = match context.published_ts(&name).await {
-        Ok(published) => published,
-        Err(refusal) => return refusal,
-    };
-    let query = match context.session_query(&name, &asker) {
-        Ok(query) => query,
-        Err(kicked) => return refuse_kicked(kicked),
-    };
-    match hls::ts_multivariant(&published.snapshot, TS_VARIANT, &query) {
-        Some(text) => playlist(&Playlist::new(text), &asker.headers),
-        None => not_found(),
-    }
+) -> Answer {
+    let (name, published) = context.published_ts(&name).await?;
+    let query = context.session_query(&name, &asker)?;
+    let text = hls::ts_multivariant(&published.snapshot, TS_VARIANT, &query);
+    Ok(playlist(
+        &Playlist::new(text.ok_or_else(not_found)?),
+        &asker.headers,
+    ))
 }
 
 async fn ts_media(
     State(context): State<Context>,
     Path(name): Path<String>,
     asker: Asker,
-) -> Response {
-    let (name, published) = match context.published_ts(&name).await {
-        Ok(published) => published,
-        Err(refusal) => return refusal,
-    };
-    if let Err(kicked) = context.watch(&name, &asker) {
-        return refuse_kicked(kicked);
-    }
-    published
-        .ts_playlist
-        .as_ref()
-        .map_or_else(not_found, |found| playlist(found, &asker.headers))
+) -> Answer {
+    let (name, published) = context.published_ts(&name).await?;
+    context.watch(&name, &asker)?;
+    let found = published.ts_playlist.as_ref().ok_or_else(not_found)?;
+    Ok(playlist(found, &asker.headers))
 }
 
 async fn ts_object(
@@ -245,81 +200,105 @@ async fn ts_object(
     Path((name, object)): Path<(String, String)>,
     method: Method,
     headers: HeaderMap,
-) -> Response {
-    let published = StreamName::parse(&name)
-        .ok()
-        .and_then(|name| context.outputs.get(&name))
-        .and_then(|updates| updates.borrow().clone());
-    published
-        .and_then(|published| find_ts_object(&published.snapshot, &object))
-        .map_or_else(not_found, |object| object.respond(&method, &headers))
+) -> Answer {
+    let published = context.published_now(&name)?;
+    let object = find_ts_object(&published.snapshot, &object).ok_or_else(not_found)?;
+    Ok(object.respond(&method, &headers))
+}
+
+/// What a handler answers; a refusal is an error, so that `?` ends it.
+pub(super) type Answer = Result<Response, Refused>;
+
+/// A refusal on its way to the client.
+pub(super) struct Refused(Box<Response>);
+
+impl From<Response> for Refused {
+    fn from(response: Response) -> Self {
+        Self(Box::new(response))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        *self.0
+    }
 }
 
 impl Context {
     /// The query that carries the viewer's session in URIs; a new one if there is none.
-    fn session_query(&self, name: &StreamName, asker: &Asker) -> Result<String, Kicked> {
-        let session = self.viewers.enter(name, asker.asks(), Instant::now())?;
+    fn session_query(&self, name: &StreamName, asker: &Asker) -> Result<String, Refused> {
+        let session = self
+            .viewers
+            .enter(name, asker.asks(), Instant::now())
+            .map_err(refuse_kicked)?;
         Ok(session.map_or_else(String::new, |session| format!("?hls_ctx={session}")))
     }
 
     /// Counts who asks for a media playlist.
-    fn watch(&self, name: &StreamName, asker: &Asker) -> Result<(), Kicked> {
-        self.viewers
-            .watch(&self.gateway.hub, name, asker.asks(), Instant::now())
-    }
-
-    /// What a stream has published, MPEG-TS with it; waits for the first such segment.
-    async fn published_ts(&self, name: &str) -> Result<(StreamName, Arc<Published>), Response> {
-        self.published(name).await?;
-        let name = StreamName::parse(name).map_err(|_| not_found())?;
-        self.outputs.ask_for_ts(&name);
-        let mut updates = self.outputs.get(&name).ok_or_else(not_found)?;
-        let has_ts = |published: &Option<Arc<Published>>| {
-            published.as_ref().is_some_and(|published| {
-                published.ts_playlist.is_some() || published.snapshot.ended
-            })
-        };
-        let first = tokio::time::timeout(FIRST_SEGMENT_WAIT, updates.wait_for(has_ts)).await;
-        match first {
-            Ok(Ok(published)) => published
-                .clone()
-                .map(|published| (name, published))
-                .ok_or_else(not_found),
-            Ok(Err(_)) => Err(not_found()),
-            Err(_) => Err(not_yet()),
-        }
+    fn watch(&self, name: &StreamName, asker: &Asker) -> Result<(), Refused> {
+        let watched = self
+            .viewers
+            .watch(&self.gateway.hub, name, asker.asks(), Instant::now());
+        Ok(watched.map_err(refuse_kicked)?)
     }
 
     /// What a stream has published; waits for the first segment of one that has just started.
-    async fn published(&self, name: &str) -> Result<Arc<Published>, Response> {
+    async fn published(&self, name: &str) -> Result<(StreamName, Arc<Published>), Refused> {
         let name = StreamName::parse(name).map_err(|_| not_found())?;
-        let decision = self
+        let asked = self
             .gateway
             .requests
             .ask(Role::Play, PROTOCOL, name, None)
             .await;
-        let grant =
-            decision.map_err(|refusal| refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
-        let mut updates = match self.gateway.stream(&grant.name).await {
+        let granted =
+            asked.map_err(|refusal| refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
+        let updates = match self.gateway.stream(&granted.name).await {
             Ok(stream) => self.outputs.of(&stream),
             // The playlist of a run that has ended stays for a while, with its end.
             Err(missing) => {
-                let ended = self.outputs.get(&grant.name);
+                let ended = self.outputs.get(&granted.name);
                 ended.ok_or_else(|| refuse_missing(missing))?
             }
         };
         // Who waits is a viewer already: a stream that was fetched for it must not be dropped meanwhile.
         let _waiting = updates.borrow().is_none().then(|| {
             let sessions = self.gateway.hub.sessions();
-            sessions.open(Role::Play, PROTOCOL, grant.name, Instant::now())
+            sessions.open(Role::Play, PROTOCOL, granted.name.clone(), Instant::now())
         });
-        let first =
-            tokio::time::timeout(FIRST_SEGMENT_WAIT, updates.wait_for(Option::is_some)).await;
-        match first {
-            Ok(Ok(published)) => published.clone().ok_or_else(not_found),
-            Ok(Err(_)) => Err(not_found()),
-            Err(_) => Err(not_yet()),
-        }
+        let published = first(updates, |_| true).await?;
+        Ok((granted.name, published))
+    }
+
+    /// As [`Self::published`], MPEG-TS with it; waits for the first such segment of a run that goes on.
+    async fn published_ts(&self, name: &str) -> Result<(StreamName, Arc<Published>), Refused> {
+        let (name, _) = self.published(name).await?;
+        self.outputs.ask_for_ts(&name);
+        let updates = self.outputs.get(&name).ok_or_else(not_found)?;
+        let published = first(updates, |published| {
+            published.ts_playlist.is_some() || published.snapshot.ended
+        });
+        Ok((name, published.await?))
+    }
+
+    /// What a stream has published, without waiting: for objects, whose names come from a playlist.
+    fn published_now(&self, name: &str) -> Result<Arc<Published>, Refused> {
+        let name = StreamName::parse(name).map_err(|_| not_found())?;
+        let updates = self.outputs.get(&name).ok_or_else(not_found)?;
+        let published = updates.borrow().clone();
+        Ok(published.ok_or_else(not_found)?)
+    }
+}
+
+/// The first that is published and `wanted`, if it comes while players wait.
+async fn first(
+    mut updates: Updates,
+    wanted: impl Fn(&Published) -> bool,
+) -> Result<Arc<Published>, Refused> {
+    let is_there = |published: &Option<Arc<Published>>| published.as_deref().is_some_and(&wanted);
+    match tokio::time::timeout(FIRST_SEGMENT_WAIT, updates.wait_for(is_there)).await {
+        Ok(Ok(published)) => Ok(published.clone().ok_or_else(not_found)?),
+        Ok(Err(_)) => Err(not_found().into()),
+        Err(_) => Err(not_yet().into()),
     }
 }
 
