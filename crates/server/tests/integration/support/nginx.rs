@@ -16,9 +16,10 @@ impl Nginx {
     pub(crate) fn start() -> Self {
         let addr = free_addr();
         let dir = Dir::new("nginx");
+        // One process: the worker of a master that is killed would outlive the test.
         let conf = format!(
             "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
-             daemon off; user root; worker_processes 1; pid nginx.pid; error_log stderr warn;\n\
+             daemon off; master_process off; pid nginx.pid; error_log stderr warn;\n\
              events {{ worker_connections 64; }}\n\
              rtmp {{ server {{ listen {addr}; application live {{ live on; }} }} }}\n"
         );
