@@ -19,10 +19,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 use weir_hub::{Feed, Hub, MediaItem, RunId, Stream};
 use weir_media::{Epoch, StreamName, container::flv::TagKind};
 use weir_package::flv;
@@ -35,7 +32,7 @@ use crate::{
     Gateway,
     net::{
         RETRY_MAX,
-        listener::is_own,
+        dial::{self, CONNECT_TIMEOUT},
         retry_wait,
         rtmp::{self, Connection},
     },
@@ -43,8 +40,6 @@ use crate::{
 
 /// What stands for the stream's name in the URL of a target.
 const NAME: &str = "{name}";
-/// How long a target may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where streams are pushed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +126,16 @@ enum Error {
     Closed,
     #[error("the connection to the target failed: {0}")]
     Connection(#[from] rtmp::Error),
+}
+
+impl From<dial::Failure> for Error {
+    fn from(failure: dial::Failure) -> Self {
+        match failure {
+            dial::Failure::Socket(error) => Self::Connect(error),
+            dial::Failure::Timeout => Self::ConnectTimeout,
+            dial::Failure::Itself => Self::Itself,
+        }
+    }
 }
 
 impl Target {
@@ -316,19 +321,7 @@ impl Relay {
     /// A connection on which the target has granted to publish.
     async fn connect(&self) -> Result<Connection<Client>, Error> {
         let url = self.target.url(&self.key.0)?;
-        let socket = TcpStream::connect((url.host(), url.port()));
-        let socket = timeout(CONNECT_TIMEOUT, socket).await;
-        let socket = socket
-            .map_err(|_| Error::ConnectTimeout)?
-            .map_err(Error::Connect)?;
-        let addrs = socket.peer_addr().and_then(|peer| {
-            let local = socket.local_addr()?;
-            Ok((peer, local.ip()))
-        });
-        let (peer, local) = addrs.map_err(Error::Connect)?;
-        if is_own(&self.relays.own_addrs, peer, local) {
-            return Err(Error::Itself);
-        }
+        let socket = dial::dial((url.host(), url.port()), &self.relays.own_addrs).await?;
         let limits = self.gateway.limits;
         let config = Arc::new(Config::new(url, Role::Publish));
         let mut connection = Connection::client(socket, config, limits).map_err(Error::Connect)?;

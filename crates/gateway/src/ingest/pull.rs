@@ -8,7 +8,6 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    net::TcpStream,
     sync::watch,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -24,7 +23,7 @@ use crate::{
     ingest::flv::{BodyReader, declared},
     net::{
         Throttle,
-        listener::is_own,
+        dial::{self, CONNECT_TIMEOUT},
         retry_wait,
         rtmp::{self, Connection},
     },
@@ -33,8 +32,6 @@ use crate::{
 /// The label of the protocol in sessions, logs and metrics.
 pub const PROTOCOL: &str = "rtmp-pull";
 
-/// How long the source may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the start of an attempt until media comes: a little less than viewers wait, so that they hear the reason.
 const FIRST_MEDIA_TIMEOUT: Duration = Duration::from_millis(7_500);
 
@@ -106,6 +103,16 @@ pub enum Error {
     /// The server ends the pull.
     #[error("{0}")]
     Killed(KillReason),
+}
+
+impl From<dial::Failure> for Error {
+    fn from(failure: dial::Failure) -> Self {
+        match failure {
+            dial::Failure::Socket(error) => Self::Connect(error),
+            dial::Failure::Timeout => Self::ConnectTimeout,
+            dial::Failure::Itself => Self::Itself,
+        }
+    }
 }
 
 /// Fetches a stream until it fails before its first frame or is killed; the error says which. After the first frame, a
@@ -248,19 +255,11 @@ impl Pull<'_> {
     }
 
     async fn connect(&self) -> Result<Connection<Client>, Error> {
-        let addr = (self.source.host.as_str(), self.source.port);
-        let socket = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
-        let socket = socket
-            .map_err(|_| Error::ConnectTimeout)?
-            .map_err(Error::Connect)?;
-        let addrs = socket.peer_addr().and_then(|peer| {
-            let local = socket.local_addr()?;
-            Ok((peer, local.ip()))
-        });
-        let (peer, local) = addrs.map_err(Error::Connect)?;
-        if is_own(&self.source.own_addrs, peer, local) {
-            return Err(Error::Itself);
-        }
+        let socket = dial::dial(
+            (self.source.host.as_str(), self.source.port),
+            &self.source.own_addrs,
+        )
+        .await?;
         Connection::client(socket, Arc::clone(&self.config), self.gateway.limits)
             .map_err(Error::Connect)
     }

@@ -6,7 +6,7 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -135,39 +135,6 @@ where
                 }
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
-        }
-    }
-}
-
-/// Whether `peer`, reached from `local`, is one of our own listeners: a server neither fetches from itself nor pushes
-/// to itself.
-pub(crate) fn is_own(own_addrs: &[SocketAddr], peer: SocketAddr, local: IpAddr) -> bool {
-    own_addrs.iter().any(|own| {
-        // To reach one of its own addresses, a machine sends from that address.
-        let is_here = own.ip().is_unspecified() && peer.ip() == local;
-        own.port() == peer.port() && (own.ip() == peer.ip() || is_here)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn knows_its_own_listeners() {
-        for (own, peer, local, expected) in [
-            ("0.0.0.0:1935", "127.0.0.1:1935", "127.0.0.1", true),
-            ("0.0.0.0:1935", "10.0.0.1:1935", "10.0.0.1", true),
-            ("[::]:1935", "10.0.0.1:1935", "10.0.0.1", true),
-            ("127.0.0.1:1935", "127.0.0.1:1935", "127.0.0.1", true),
-            ("127.0.0.1:1936", "127.0.0.1:1935", "127.0.0.1", false),
-            ("0.0.0.0:1935", "10.0.0.2:1935", "10.0.0.1", false),
-            ("127.0.0.1:1935", "10.0.0.1:1935", "10.0.0.1", false),
-        ] {
-            let own_addrs = [own.parse().expect("an address")];
-            let (peer, local) = (peer.parse(), local.parse());
-            let (peer, local) = (peer.expect("an address"), local.expect("an address"));
-            assert_eq!(is_own(&own_addrs, peer, local), expected, "{own} {peer}");
         }
     }
 }
