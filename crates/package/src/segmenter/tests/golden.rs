@@ -68,6 +68,7 @@ fn media(packaged: &Packaged, name: &str) -> String {
     hls::media(
         &snapshot,
         snapshot.rendition(name).expect("the rendition is there"),
+        hls::Form::Classic,
     )
 }
 
