@@ -10,11 +10,9 @@
 //
 //   node test/player.mjs --url URL --look [--screenshot FILE]
 //     Prints one line with what the page says once the server has answered it. For pages without a picture.
-//
-// CHROMIUM names the browser (default /usr/bin/chromium).
 
 import { parseArgs } from "node:util";
-import { chromium } from "playwright-core";
+import { launch, sleep } from "./browser.mjs";
 
 /** Between two lines of `--watch`, and between two looks at the picture. */
 const SAMPLE_INTERVAL_MS = 250;
@@ -39,17 +37,7 @@ if (!options.url) {
   process.exit(2);
 }
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-  ],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({
     viewport: { width: Number(options.width), height: Number(options.height) },
@@ -143,8 +131,4 @@ function sample(page) {
     }
     return { wallMs: Date.now(), picture, state: window.weir.state() };
   });
-}
-
-function sleep(ms) {
-  return new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
 }
