@@ -8,6 +8,7 @@ mod crowd;
 mod deploy;
 mod flv;
 mod hls;
+mod hls_watch;
 mod hostile;
 mod matrix;
 mod metrics;

@@ -3,6 +3,7 @@
 //! Owns: a running server ([`Weir`]), waiting for a condition, and, in its modules, child processes, HTTP and FFmpeg.
 //! Does not own: what is asserted of it all.
 
+pub(crate) mod changes;
 pub(crate) mod ffmpeg;
 pub(crate) mod ffprobe;
 pub(crate) mod flv;
