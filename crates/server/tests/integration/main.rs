@@ -3,6 +3,7 @@
 mod access;
 mod browser;
 mod cli;
+mod cmaf_check;
 mod continuity;
 mod crowd;
 mod deploy;
@@ -14,6 +15,7 @@ mod matrix;
 mod metrics;
 mod objects;
 mod pull;
+mod range_check;
 mod relay;
 mod shutdown;
 mod slow_viewers;
