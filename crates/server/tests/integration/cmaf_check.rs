@@ -24,6 +24,7 @@ pub(crate) struct Media {
     pub(crate) shown: i64,
     /// The longest sample.
     pub(crate) sample: u64,
+    pub(crate) samples: u64,
     /// Whether it starts with a sync sample.
     pub(crate) sync: bool,
     pub(crate) fragments: usize,
@@ -140,11 +141,18 @@ impl Track {
 }
 
 impl Media {
+    /// How long it lasts, and its longest sample, in microseconds.
+    pub(crate) fn lasts_us(&self, init: &Init) -> (i64, i64) {
+        let us = |ticks: u64| (ticks * 1_000_000 / u64::from(init.timescale.max(1))) as i64;
+        (us(self.end - self.start), us(self.sample))
+    }
+
     fn joined(self, next: Self) -> Self {
         Self {
             end: next.end,
             shown: self.shown.min(next.shown),
             sample: self.sample.max(next.sample),
+            samples: self.samples + next.samples,
             fragments: self.fragments + next.fragments,
             timed: self.timed + next.timed,
             ..self
@@ -215,6 +223,7 @@ fn read_trun(
         end: start,
         shown: i64::MAX,
         sample: 0,
+        samples: count.into(),
         sync: false,
         fragments: 1,
         timed: 0,

@@ -10,6 +10,7 @@ pub(crate) mod flv;
 pub(crate) mod hls;
 pub(crate) mod http;
 pub(crate) mod nginx;
+pub(crate) mod origin;
 pub(crate) mod player;
 pub(crate) mod process;
 pub(crate) mod rtmp;

@@ -73,6 +73,7 @@ fn good_samples_are_read() {
             end: 1_242,
             shown: 1_080,
             sample: 41,
+            samples: 6,
             sync: true,
             fragments: 2,
             timed: 0
