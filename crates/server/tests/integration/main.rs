@@ -2,6 +2,7 @@
 
 mod access;
 mod browser;
+mod cdn;
 mod cli;
 mod cmaf_check;
 mod continuity;
