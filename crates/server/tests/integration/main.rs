@@ -6,6 +6,7 @@ mod cli;
 mod continuity;
 mod crowd;
 mod deploy;
+mod e2e_bench;
 mod flv;
 mod hls;
 mod hostile;
