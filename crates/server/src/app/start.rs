@@ -49,7 +49,7 @@ use crate::{
 /// The name of the stream that `weir dev` runs.
 const DEMO: &str = "demo";
 /// The sample it plays, and after how long it repeats.
-const DEMO_SAMPLE: &[u8] = include_bytes!("../../../../testdata/demo.flv");
+pub(crate) const DEMO_SAMPLE: &[u8] = include_bytes!("../../../../testdata/demo.flv");
 const DEMO_LOOP_MS: u32 = 8_000;
 /// Wanted duration of a part: about what a player at one second of latency asks for.
 const PART_MS: u32 = 333;

@@ -8,6 +8,7 @@ mod cmaf_check;
 mod continuity;
 mod crowd;
 mod deploy;
+mod e2e_bench;
 mod flv;
 mod hls;
 mod hls_watch;
