@@ -12,6 +12,7 @@ pub(crate) mod nginx;
 pub(crate) mod player;
 pub(crate) mod process;
 pub(crate) mod rtmp;
+pub(crate) mod tls;
 
 use std::{
     fs,
