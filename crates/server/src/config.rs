@@ -125,6 +125,8 @@ pub struct Tls {
     pub cert: Option<PathBuf>,
     /// Its private key, PEM; without a path of its own it is in the file of the certificate.
     pub key: Option<PathBuf>,
+    /// Authorities of other servers, PEM, beside those that the machine trusts.
+    pub ca: Option<PathBuf>,
     /// The address of the HTTPS listener.
     pub https_addr: SocketAddr,
     /// The address of the RTMPS listener.
@@ -167,6 +169,8 @@ pub struct Edge {
     pub source_host: String,
     /// Its port.
     pub source_port: u16,
+    /// Whether it speaks RTMPS there.
+    pub source_tls: bool,
     /// The application that its streams are in.
     pub source_app: String,
     /// How long a stream that was fetched goes on without viewers.
@@ -268,7 +272,11 @@ pub fn load(mode: Mode, sources: &Sources) -> Result<Loaded, Vec<Problem>> {
                 .to_owned(),
         );
     }
-    if config.tls.cert.is_none() && config.tls != Tls::default() {
+    let client_only = Tls {
+        ca: config.tls.ca.clone(),
+        ..Tls::default()
+    };
+    if config.tls.cert.is_none() && config.tls != client_only {
         let warning = "[tls] has no effect without a certificate: set tls.cert";
         config.warnings.push(warning.to_owned());
     }
@@ -356,6 +364,7 @@ impl Default for Tls {
         Self {
             cert: None,
             key: None,
+            ca: None,
             https_addr: any_interface(8443),
             rtmps_addr: any_interface(1936),
         }
@@ -387,6 +396,7 @@ impl Default for Edge {
         Self {
             source_host: String::new(),
             source_port: 1935,
+            source_tls: false,
             source_app: "live".to_owned(),
             stream_timeout: Duration::from_secs(30),
         }
@@ -431,7 +441,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 41] = [
+    const OTHER: [(&str, &str); 43] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
@@ -450,6 +460,7 @@ mod tests {
         ("hls.path", "segments"),
         ("tls.cert", "cert.pem"),
         ("tls.key", "key.pem"),
+        ("tls.ca", "ca.pem"),
         ("tls.https_addr", "127.0.0.1:9004"),
         ("tls.rtmps_addr", "127.0.0.1:9005"),
         ("gop_cache.enabled", "false"),
@@ -461,6 +472,7 @@ mod tests {
         ("viewers.timeout", "60"),
         ("edge.source_host", "origin.example"),
         ("edge.source_port", "1936"),
+        ("edge.source_tls", "true"),
         ("edge.source_app", "stream"),
         ("edge.stream_timeout", "5"),
         ("limits.max_concurrent_streams", "3"),
@@ -513,6 +525,7 @@ mod tests {
             ("VIEWER_TIMEOUT_SECONDS", "", "viewers.timeout"),
             ("SOURCE_HOST", "", "edge.source_host"),
             ("SOURCE_PORT", "", "edge.source_port"),
+            ("SOURCE_TLS", "", "edge.source_tls"),
             ("STREAM_TIMEOUT", "", "edge.stream_timeout"),
             ("SEGMENT_DURATION", "", "hls.segment_duration"),
             ("PLAYLIST_SIZE", "", "hls.playlist_size"),

@@ -274,6 +274,7 @@ mod tests {
 
     use bytes::Bytes;
     use serde_json::{Value, json};
+    use weir_gateway::net::dial::Dialer;
     use weir_hub::{Limits, Moment, Retention, Role};
     use weir_media::{SessionClock, StreamName, TrackId};
 
@@ -431,7 +432,7 @@ mod tests {
             Status::new(
                 Arc::clone(&hub),
                 OnDemand::new(None, Duration::from_secs(1)),
-                Relays::new(Vec::new(), Vec::new()),
+                Relays::new(Vec::new(), Dialer::new(Vec::new(), None)),
                 started.expect("the machine runs longer"),
             ),
             hub,

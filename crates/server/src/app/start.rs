@@ -18,7 +18,7 @@ use weir_gateway::{
     deliver::{
         self,
         hls::{Identity, Viewers},
-        relay::Relays,
+        relay::{Relays, Target},
     },
     derive::{self, Derived, disk::Disk, hls::Outputs},
     ingest::{
@@ -27,10 +27,11 @@ use weir_gateway::{
     },
     net::{
         client::TrustedProxies,
+        dial::Dialer,
         http,
         listener::{self, Connections},
         tasks::Tasks,
-        tls::{self, CertificateStore},
+        tls::{self, CertificateStore, Trust},
     },
     on_demand::OnDemand,
     rtmp,
@@ -66,7 +67,10 @@ pub(super) enum StartError {
     Listen { addr: SocketAddr, reason: io::Error },
     /// The configured certificate cannot be used.
     #[error("{0}; HTTPS and RTMPS need a good pair in [tls] cert and key")]
-    Certificate(#[from] tls::Error),
+    Certificate(tls::Error),
+    /// The configured authorities cannot be used.
+    #[error("{0}; see [tls] ca, the authorities of servers that streams come from or go to")]
+    Authority(tls::Error),
     /// The folder for live streams cannot be used.
     #[error("cannot write live streams to {}: {reason}; see HLS_PATH, [hls] path", path.display())]
     Storage { path: PathBuf, reason: io::Error },
@@ -93,8 +97,9 @@ impl Server {
         let disk = open_disk(config.hls.path.as_deref())?;
         let listeners = bind(&config.listeners)?;
         let (requests, pending) = Requests::channel();
-        let gateway = gateway(&config, requests, rtmp_addrs(&listeners));
-        let relays = Relays::new(config.relay.clone(), rtmp_addrs(&listeners));
+        let dialer = Dialer::new(rtmp_addrs(&listeners), load_trust(&config).await?);
+        let gateway = gateway(&config, requests, dialer.clone());
+        let relays = Relays::new(config.relay.clone(), dialer);
         let status = Status::new(
             Arc::clone(&gateway.hub),
             gateway.on_demand.clone(),
@@ -159,15 +164,26 @@ impl Server {
     }
 }
 
-async fn load_certificates(config: &config::Tls) -> Result<Option<CertificateStore>, tls::Error> {
+async fn load_certificates(config: &config::Tls) -> Result<Option<CertificateStore>, StartError> {
     let Some(cert) = config.cert.clone() else {
         return Ok(None);
     };
     let key = config.key.clone().unwrap_or_else(|| cert.clone());
-    CertificateStore::load(cert, key).await.map(Some)
+    let loaded = CertificateStore::load(cert, key).await;
+    loaded.map(Some).map_err(StartError::Certificate)
 }
 
-fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> Gateway {
+/// Reads the authorities, if there is a server to be reached over TLS: they cost time and memory.
+async fn load_trust(config: &Config) -> Result<Option<Trust>, StartError> {
+    let relays_over_tls = config.relay.iter().any(Target::is_tls);
+    if !(config.edge.source_tls || relays_over_tls) {
+        return Ok(None);
+    }
+    let loaded = Trust::load(config.tls.ca.as_deref()).await;
+    loaded.map(Some).map_err(StartError::Authority)
+}
+
+fn gateway(config: &Config, requests: Requests, dialer: Dialer) -> Gateway {
     let limits = &config.limits;
     let gop_cache = Retention {
         groups_max: config.gop_cache.max_gops,
@@ -184,8 +200,9 @@ fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> 
     let source = (!edge.source_host.is_empty()).then(|| Source {
         host: edge.source_host.clone(),
         port: edge.source_port,
+        is_tls: edge.source_tls,
         app: edge.source_app.clone(),
-        own_addrs: rtmp_addrs,
+        dialer,
     });
     Gateway {
         hub,
@@ -261,11 +278,11 @@ fn bind(wanted: &[Listener]) -> Result<Vec<(Purpose, TcpListener)>, StartError> 
     Ok(bound)
 }
 
-/// Where this server takes RTMP connections.
+/// Where this server takes RTMP connections, over TLS too.
 fn rtmp_addrs(listeners: &[(Purpose, TcpListener)]) -> Vec<SocketAddr> {
     let rtmp = listeners
         .iter()
-        .filter(|(purpose, _)| *purpose == Purpose::Rtmp);
+        .filter(|(purpose, _)| matches!(purpose, Purpose::Rtmp | Purpose::Rtmps));
     rtmp.filter_map(|(_, listener)| listener.local_addr().ok())
         .collect()
 }

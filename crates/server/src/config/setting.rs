@@ -92,6 +92,8 @@ pub static SETTINGS: &[Setting] = &[
         .why("PEM file of the certificate and its chain; turns HTTPS and RTMPS on; changes take effect."),
     row("tls.key", |c| &mut c.tls.key)
         .why("PEM file of its private key; empty when the file of the certificate holds both."),
+    row("tls.ca", |c| &mut c.tls.ca)
+        .why("PEM file of authorities to trust at rtmps:// sources and targets, beside the machine's."),
     row("tls.https_addr", |c| &mut c.tls.https_addr)
         .why("Address of the HTTPS listener: what HTTP serves, also over HTTP/2."),
     row("tls.rtmps_addr", |c| &mut c.tls.rtmps_addr)
@@ -127,7 +129,10 @@ pub static SETTINGS: &[Setting] = &[
     row("edge.source_port", |c| &mut c.edge.source_port)
         .env("SOURCE_PORT")
         .range(1..=65_535)
-        .why("Port of that server."),
+        .why("Port of that server; RTMPS is often at 1936 or 443."),
+    row("edge.source_tls", |c| &mut c.edge.source_tls)
+        .env("SOURCE_TLS")
+        .why("Whether that server speaks RTMPS on its port: RTMP over TLS."),
     row("edge.source_app", |c| &mut c.edge.source_app)
         .why("Application that the streams of that server are in."),
     row("edge.stream_timeout", |c| &mut c.edge.stream_timeout)

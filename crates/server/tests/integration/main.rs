@@ -14,6 +14,7 @@ mod metrics;
 mod objects;
 mod pull;
 mod relay;
+mod rtmps;
 mod shutdown;
 mod slow_viewers;
 mod storage;
