@@ -182,6 +182,8 @@ pub struct Edge {
 pub struct Limits {
     /// Streams live at once.
     pub max_concurrent_streams: usize,
+    /// Connections of one address; 0 for any number.
+    pub max_connections_per_ip: usize,
     /// How long a stream waits for a publisher that dropped.
     pub publisher_grace: Duration,
     /// How long a publisher may send nothing.
@@ -407,6 +409,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_concurrent_streams: 50,
+            max_connections_per_ip: 5_000,
             publisher_grace: Duration::from_secs(15),
             input_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
@@ -441,7 +444,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 43] = [
+    const OTHER: [(&str, &str); 44] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
@@ -476,6 +479,7 @@ mod tests {
         ("edge.source_app", "stream"),
         ("edge.stream_timeout", "5"),
         ("limits.max_concurrent_streams", "3"),
+        ("limits.max_connections_per_ip", "100"),
         ("limits.publisher_grace", "0"),
         ("limits.input_timeout", "5"),
         ("limits.handshake_timeout", "5"),

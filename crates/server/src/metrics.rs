@@ -188,6 +188,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use axum::http::request;
+    use weir_gateway::net::client::TrustedProxies;
     use weir_hub::{Hub, Join, LagLimit, Limits, Moment, Publisher, Retention, Role};
     use weir_media::{SessionClock, StreamName};
 
@@ -206,6 +207,10 @@ mod tests {
         ("streaming_cpu_percent", "gauge"),
         ("streaming_memory_bytes", "gauge"),
     ];
+
+    fn connections() -> Connections {
+        Connections::new(1, 0, TrustedProxies::default())
+    }
 
     #[tokio::test]
     async fn the_first_scrape_has_every_promised_name_once() {
@@ -295,7 +300,7 @@ mod tests {
     #[tokio::test]
     async fn requests_are_counted_by_template_and_never_by_name() {
         let routes = Router::new().route("/live/{name}", get(|| async { StatusCode::NOT_FOUND }));
-        let router = observe(routes, &gateway(), Connections::new(1), None, None);
+        let router = observe(routes, &gateway(), connections(), None, None);
         for path in ["/live/marker-1", "/live/marker-2", "/marker/3/4"] {
             ask::get(&router, path).await;
         }
@@ -447,7 +452,7 @@ mod tests {
     }
 
     fn observed(gateway: &Gateway) -> Router {
-        observe(Router::new(), gateway, Connections::new(1), None, None)
+        observe(Router::new(), gateway, connections(), None, None)
     }
 
     fn publish<'a>(hub: &Hub, names: impl IntoIterator<Item = &'a str>) -> Vec<Publisher> {

@@ -46,6 +46,10 @@ const URI_LEN_MAX: usize = 4 << 10;
 const STREAMS_MAX: u32 = 128;
 /// Bytes of an answer that wait in an HTTP/2 connection beyond what its client has room for.
 const SEND_LEN_MAX: usize = 64 << 10;
+/// What a connection hears that cannot be served.
+pub const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\n\
+    Cache-Control: no-store\r\nConnection: close\r\n\r\n";
 /// How long an idle HTTP/2 connection may take to close in order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -26,7 +26,7 @@ use weir_gateway::{
         pull::Source,
     },
     net::{
-        client::TrustedProxies,
+        client::{Network, TrustedProxies},
         dial::Dialer,
         http,
         listener::{self, Connections},
@@ -124,7 +124,7 @@ impl Server {
         if !config.relay.is_empty() {
             tasks.spawn(relays.clone().reconcile(gateway.clone()));
         }
-        let connections = Connections::new(config.server.max_connections);
+        let connections = connections(&config);
         let router = router(&gateway, &status, outputs, viewers);
         let router = metrics::observe(
             router,
@@ -245,6 +245,14 @@ fn router(gateway: &Gateway, status: &Status, outputs: Outputs, viewers: Viewers
         .merge(ui::router())
 }
 
+fn connections(config: &Config) -> Connections {
+    // Proxies have the connections of many clients, and from this machine come health checks and load tests.
+    let proxies = &config.server.trusted_proxies[..];
+    let uncounted = TrustedProxies::new(&[proxies, &Network::LOOPBACK].concat());
+    let max_per_ip = config.limits.max_connections_per_ip;
+    Connections::new(config.server.max_connections, max_per_ip, uncounted)
+}
+
 fn open_disk(path: Option<&Path>) -> Result<Option<Disk>, StartError> {
     let Some(path) = path else {
         return Ok(None);
@@ -311,6 +319,12 @@ fn accept(
             Purpose::Https => Some(store.http_acceptor()),
             Purpose::Rtmps => Some(store.rtmp_acceptor()),
         });
+        // Others would have to speak first: a handshake.
+        let busy = if purpose == Purpose::Http {
+            http::BUSY
+        } else {
+            &[]
+        };
         match purpose {
             Purpose::Rtmp | Purpose::Rtmps => {
                 let serve = move |stream| {
@@ -319,7 +333,7 @@ fn accept(
                 };
                 tasks
                     .clone()
-                    .spawn(listener::accept(listener, connections, tasks, serve));
+                    .spawn(listener::accept(listener, connections, tasks, busy, serve));
             }
             Purpose::Http | Purpose::Https => {
                 let serve = move |stream| {
@@ -333,7 +347,7 @@ fn accept(
                 };
                 tasks
                     .clone()
-                    .spawn(listener::accept(listener, connections, tasks, serve));
+                    .spawn(listener::accept(listener, connections, tasks, busy, serve));
             }
         }
     }

@@ -143,6 +143,9 @@ pub static SETTINGS: &[Setting] = &[
         .env("MAX_CONCURRENT_STREAMS")
         .range(1..=100_000)
         .why("Streams live at once; one more publisher is refused, so that memory stays bounded."),
+    row("limits.max_connections_per_ip", |c| &mut c.limits.max_connections_per_ip)
+        .range(0..=1_000_000)
+        .why("Connections of one address, or IPv6 /64; 0 for any. Loopback and trusted_proxies are exempt."),
     row("limits.publisher_grace", |c| &mut c.limits.publisher_grace)
         .range(0..=3600)
         .why("Seconds a stream waits for a publisher that dropped, its viewers still connected."),

@@ -479,6 +479,70 @@ fn e2e_connection_limit() {
     finish(&weir);
 }
 
+/// F34: without a descriptor left, newcomers are told so, those inside are served, nothing spins, and it passes.
+#[test]
+fn e2e_f34_no_descriptor_left() {
+    const DESCRIPTORS: usize = 100;
+    const LISTENERS: u32 = 5;
+    let weir = Weir::start_with_descriptors(
+        DESCRIPTORS,
+        "dev",
+        &[("WEIR_LIMITS_HANDSHAKE_TIMEOUT", "300")],
+    );
+    weir.wait_until_live("demo");
+    let mut viewer = http::open(weir.http_addr(), "GET", "/live/demo.flv", &[]).expect("answer");
+    let mut metrics = http::Connection::open(weir.http_addr()).expect("weir accepts");
+    let mut metric = |name: &str| {
+        let text = metrics
+            .get("/metrics")
+            .expect("the connection stays")
+            .text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = value.and_then(|value| value.trim().parse::<u64>().ok());
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}"))
+    };
+    let refused = "streaming_connections_refused_total{reason=\"no_descriptor\"}";
+    let errors = "streaming_accept_errors_total";
+    assert_eq!((metric(refused), metric(errors)), (0, 0));
+
+    let connect = || TcpStream::connect_timeout(&weir.rtmp_addr(), PATIENCE).expect("connects");
+    let mut idle: Vec<_> = (0..DESCRIPTORS * 2).map(|_| connect()).collect();
+    let is_closed = |socket: &mut TcpStream| {
+        socket.set_nonblocking(true).expect("a socket option");
+        let read = socket.read(&mut [0]);
+        !read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    };
+    wait_until("those beyond are turned away", PATIENCE, || {
+        idle.retain_mut(|socket| !is_closed(socket));
+        idle.len() < DESCRIPTORS
+    });
+    assert!(idle.len() > DESCRIPTORS / 2, "{} got in", idle.len());
+    assert!(metric(refused) >= DESCRIPTORS as u64);
+    for _ in 0..3 {
+        let answer = http::try_get(weir.http_addr(), "/health").expect("it is told");
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.header("retry-after"), Some("10"));
+    }
+
+    let (start, before) = (Instant::now(), metric(errors));
+    let mut watched = 0;
+    while start.elapsed() < Duration::from_secs(2) {
+        let read = viewer.body.read(&mut [0; 16 << 10]);
+        watched += read.expect("the stream goes on");
+    }
+    assert!(watched > 50_000, "{watched} bytes in two seconds");
+    // One try in a tenth of a second for each listener, however long this took.
+    let tries = metric(errors) - before;
+    let most = u64::from(LISTENERS) * (start.elapsed().as_millis() as u64 / 100 + 2);
+    assert!(tries <= most, "{tries} tries");
+
+    drop(idle);
+    wait_until("it passes", PATIENCE, || {
+        http::try_get(weir.http_addr(), "/health").is_ok_and(|answer| answer.status == 200)
+    });
+    finish(&weir);
+}
+
 /// F27: a storm of viewers that vanish with a reset leaves no task, no descriptor and no flood of lines.
 #[test]
 fn e2e_reset_storm() {
