@@ -18,6 +18,7 @@ use weir_gateway::{
 };
 use weir_media::StreamName;
 
+mod api_token;
 mod listener;
 mod publish_key;
 mod relay;
@@ -26,6 +27,7 @@ mod source;
 mod text;
 mod value;
 
+pub use api_token::ApiToken;
 pub use listener::{Listener, Purpose};
 pub use publish_key::{PublishKey, PublishKeyError, PublishKeys, SharedKey};
 pub use setting::{SETTINGS, Setting};
@@ -149,6 +151,8 @@ pub struct GopCache {
 pub struct Auth {
     /// The keys that allow publishing.
     pub publish_keys: PublishKeys,
+    /// What opens the API.
+    pub api_token: ApiToken,
 }
 
 /// `[viewers]`
@@ -444,7 +448,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 44] = [
+    const OTHER: [(&str, &str); 45] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
@@ -470,6 +474,7 @@ mod tests {
         ("gop_cache.max_gops", "1"),
         ("gop_cache.max_size_mb", "50"),
         ("auth.publish_keys", "demo=demo-key-1,b=b-key-2-long"),
+        ("auth.api_token", "operator-4711"),
         ("viewers.tracking_enabled", "false"),
         ("viewers.identity", "hash"),
         ("viewers.timeout", "60"),

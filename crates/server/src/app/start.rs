@@ -40,6 +40,7 @@ use weir_hub::{Hub, Join, LagLimit, Requests, Retention};
 use weir_media::StreamName;
 
 use crate::{
+    api::{self, Access},
     auth,
     config::{self, Config, Listener, Mode, Purpose},
     metrics,
@@ -125,7 +126,8 @@ impl Server {
             tasks.spawn(relays.clone().reconcile(gateway.clone()));
         }
         let connections = connections(&config);
-        let router = router(&gateway, &status, outputs, viewers);
+        let access = Access::new(mode, config.auth.api_token.clone());
+        let router = router(&gateway, &status, outputs, viewers, access);
         let router = metrics::observe(
             router,
             &gateway,
@@ -239,9 +241,16 @@ fn viewers(config: &Config) -> Viewers {
     Viewers::new(identity, known.timeout, proxies)
 }
 
-fn router(gateway: &Gateway, status: &Status, outputs: Outputs, viewers: Viewers) -> Router {
+fn router(
+    gateway: &Gateway,
+    status: &Status,
+    outputs: Outputs,
+    viewers: Viewers,
+    access: Access,
+) -> Router {
     deliver::router(gateway.clone(), outputs, viewers)
         .merge(status::router(status.clone()))
+        .merge(api::router(Arc::clone(&gateway.hub), access))
         .merge(ui::router())
 }
 
@@ -360,8 +369,9 @@ fn start_demo(gateway: &Gateway) -> Result<(), StartError> {
     };
     let work = gateway.clone();
     gateway.tasks.spawn(async move {
-        if let Err(error) = sample.publish(&name, &work).await {
-            tracing::warn!(%error, "no demo stream");
+        match sample.publish(&name, &work).await {
+            Ok(reason) => tracing::info!(%reason, "demo stream ended"),
+            Err(error) => tracing::warn!(%error, "no demo stream"),
         }
     });
     Ok(())

@@ -114,6 +114,8 @@ pub static SETTINGS: &[Setting] = &[
         .why("MiB kept per stream for joining viewers; beyond, the oldest group goes first."),
     row("auth.publish_keys", |c| &mut c.auth.publish_keys)
         .why("Who may publish: { name = \"key\" }, keys of 8 or more characters; without any, nobody may."),
+    row("auth.api_token", |c| &mut c.auth.api_token)
+        .why("Token of the API, shown as Authorization: Bearer; empty keeps it closed but in weir dev."),
     row("viewers.tracking_enabled", |c| &mut c.viewers.tracking_enabled)
         .env("VIEWER_TRACKING_ENABLED")
         .why("Count the viewers of HLS; false is the same as identity = \"off\"."),

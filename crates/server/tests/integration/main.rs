@@ -9,6 +9,7 @@ mod deploy;
 mod flv;
 mod hls;
 mod hostile;
+mod kick;
 mod matrix;
 mod metrics;
 mod objects;
