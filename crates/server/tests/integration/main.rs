@@ -22,3 +22,4 @@ mod storage;
 mod support;
 mod tls;
 mod transport;
+mod vlc;
