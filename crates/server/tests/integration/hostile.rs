@@ -2,7 +2,11 @@
 //!
 //! Every test ends with a look at the log: nothing has panicked, and a real publisher still gets in.
 
+mod http_2;
+mod idle;
 mod names;
+mod slow_http;
+mod text;
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -266,7 +270,7 @@ fn flvmeta29_amf_70000() {
 
 /// F20: rubbish from a publisher that was accepted costs its stream nothing but the rubbish.
 #[test]
-fn e2e_garbage_after_publish() {
+fn e2e_f20_garbage_after_publish() {
     let weir = Weir::start("dev", &[("WEIR_LIMITS_PUBLISHER_GRACE", "0")]);
     let mut publisher = Client::publish(weir.rtmp_addr(), "rubbish").expect("publish");
     publisher.video_config(1).expect("sent");
@@ -318,7 +322,7 @@ fn e2e_garbage_after_publish() {
 
 /// R1: thousands that dribble keep nobody out, and are gone after ten seconds.
 #[test]
-fn e2e_slowloris() {
+fn e2e_r1_slowloris() {
     const EACH: usize = 1_000;
     let weir = Weir::start("dev", &[]);
     let files = weir.open_files();
@@ -381,7 +385,7 @@ fn dribble(socket: &mut Option<TcpStream>, byte: u8) {
 
 /// R2: a body that nobody asked for is not waited for, and a viewer that talks without end is not listened to.
 #[test]
-fn e2e_bodies_and_chatter() {
+fn e2e_r2_bodies_and_chatter() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");
     for (method, path) in [
@@ -545,7 +549,7 @@ fn e2e_f34_no_descriptor_left() {
 
 /// F27: a storm of viewers that vanish with a reset leaves no task, no descriptor and no flood of lines.
 #[test]
-fn e2e_reset_storm() {
+fn e2e_f27_reset_storm() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");
     let (files, lines) = (weir.open_files(), weir.log().lines().count());
@@ -584,7 +588,7 @@ fn e2e_reset_storm() {
 
 /// F22: however a publisher ends, nothing of it stays.
 #[test]
-fn e2e_publish_cycles_leave_nothing() {
+fn e2e_f22_publish_cycles_leave_nothing() {
     const CYCLES: usize = 1_000;
     let weir = Weir::start(
         "dev",
@@ -632,7 +636,7 @@ fn e2e_publish_cycles_leave_nothing() {
 
 /// F22: two streams on one connection, ended one after the other.
 #[test]
-fn two_streams_on_one_connection() {
+fn f22_two_streams_on_one_connection() {
     let weir = Weir::start("dev", &[("WEIR_LIMITS_PUBLISHER_GRACE", "0")]);
     let mut client = Client::publish(weir.rtmp_addr(), "first").expect("publish");
     let second = client.create_stream().expect("a second message stream");

@@ -82,7 +82,7 @@ fn e2e_https_is_http_2_for_those_that_know_it() {
 }
 
 #[test]
-fn e2e_a_new_certificate_comes_without_dropping_anybody() {
+fn e2e_f39_a_new_certificate_comes_without_dropping_anybody() {
     let server = Server::start(&[]);
     server.weir.wait_until_live("demo");
     let addr = server.weir.addr_of("https");
@@ -111,7 +111,7 @@ fn e2e_a_new_certificate_comes_without_dropping_anybody() {
 }
 
 #[test]
-fn e2e_a_bad_new_certificate_is_not_taken() {
+fn e2e_f39_a_bad_new_certificate_is_not_taken() {
     let server = Server::start(&[]);
     let addr = server.weir.addr_of("https");
     let (other, expired) = (Pair::new(), Pair::expired());
@@ -142,7 +142,7 @@ fn e2e_a_bad_new_certificate_is_not_taken() {
 }
 
 #[test]
-fn e2e_a_bad_certificate_at_the_start_is_one_line_and_exit_2() {
+fn e2e_f39_a_bad_certificate_at_the_start_is_one_line_and_exit_2() {
     let dir = Dir::new("tls-start");
     fs::write(dir.path().join("expired.pem"), Pair::expired().pem()).expect("the disk takes it");
     for (file, complaint) in [
