@@ -10,7 +10,7 @@ mod text;
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -583,6 +583,48 @@ fn e2e_f27_reset_storm() {
     });
     let added = weir.log().lines().count() - lines;
     assert!(added < 30, "300 resets are {added} log lines");
+    finish(&weir);
+}
+
+/// F27: who leaves in the middle of a segment or of a message, or only half, costs nothing afterwards.
+#[test]
+fn e2e_f27_viewers_that_leave_in_the_middle() {
+    let weir = Weir::start("dev", &[("VIEWER_TIMEOUT_SECONDS", "1")]);
+    weir.wait_until_live("demo");
+    let segment = slow_http::hls_segment(&weir);
+    let (files, lines) = (weir.open_files(), weir.log().lines().count());
+    let mut halves = Vec::new();
+    for round in 0..300 {
+        let path = ["/live/demo.flv", "/live/demo.ts", &segment][round % 3];
+        let mut socket = TcpStream::connect_timeout(&weir.http_addr(), PATIENCE).expect("connects");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: weir\r\n\r\n");
+        socket.write_all(head.as_bytes()).expect("sent");
+        // Less than any head and any message.
+        socket.read_exact(&mut [0; 17]).expect("something comes");
+        match round / 100 {
+            // Closed on unread bytes, which is a reset; closed in one direction only; cut off in a request.
+            0 => drop(socket),
+            1 => {
+                socket.shutdown(Shutdown::Write).expect("it is connected");
+                halves.push(socket);
+            }
+            _ => socket.write_all(b"GET /live/de").expect("sent"),
+        }
+    }
+    for mut half in halves {
+        half.set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
+        half.read_to_end(&mut Vec::new())
+            .expect("the other half is closed as well");
+    }
+    wait_until("nobody watches", PATIENCE, || {
+        weir.stream("demo").is_some_and(|row| row["viewers"] == 0)
+    });
+    wait_until("descriptors are given back", PATIENCE, || {
+        weir.open_files() <= files + 2
+    });
+    let added = weir.log().lines().count() - lines;
+    assert!(added < 30, "300 viewers are {added} log lines");
     finish(&weir);
 }
 

@@ -98,7 +98,7 @@ fn e2e_r2_slow_readers() {
 }
 
 /// The path of a segment: far more than a socket holds, four hundred times.
-fn hls_segment(weir: &Weir) -> String {
+pub(super) fn hls_segment(weir: &Weir) -> String {
     let multivariant = weir.get("/live/demo/index.m3u8").text();
     let media = multivariant.lines().last().expect("a variant");
     let folder = media.split_once('/').expect("a folder").0;
