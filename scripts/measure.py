@@ -270,6 +270,8 @@ def publish_s(weir):
 
     start = time.monotonic()
     with weir.connect("rtmp") as peer:
+        # What is small goes out at once, as encoders have it.
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         handshake(peer)
         app = b"\3\0\3app" + text(b"live") + b"\0\0\t"
         peer.sendall(command(0, text(b"connect"), number(1), app))

@@ -21,7 +21,7 @@ use axum::{
 use serde::Deserialize;
 use weir_media::StreamName;
 
-use crate::{Gateway, derive, on_demand::Missing};
+use crate::{Gateway, on_demand::Missing};
 use viewer::Container;
 
 /// When to try again on a server that runs as many streams as it may.
@@ -91,19 +91,19 @@ pub(crate) fn refuse_missing(missing: Missing) -> Response {
 }
 
 /// The media routes, each below every prefix that users know.
-pub fn router(gateway: Gateway, outputs: derive::hls::Outputs, viewers: hls::Viewers) -> Router {
+pub fn router(context: hls::Context) -> Router {
     let bare = Router::new()
         .route("/{name}", get(live).options(preflight))
-        .with_state(gateway.clone());
-    let context = hls::Context {
-        gateway,
-        outputs,
-        viewers,
-    };
+        .with_state(context.gateway.clone());
     let below_live = Router::new()
         .route("/live/{name}", get(live_or_playlist).options(preflight))
         .with_state(context.clone());
     bare.merge(below_live).merge(hls::router(context))
+}
+
+/// The media routes for a CDN: only what may be cached and shared, without sessions and redirects (CONTRACT 1.6, 1.7).
+pub fn cdn_router(context: hls::Context) -> Router {
+    hls::cdn_router(context.for_cdn())
 }
 
 /// What a viewer of FLV may ask for.

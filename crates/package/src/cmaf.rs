@@ -23,7 +23,7 @@ use weir_media::{
 
 use crate::{
     cut::{Cut, Mark},
-    window::{Init, Open, Part, Segment},
+    window::{Init, Open, Part, Segment, Span},
 };
 
 const US: u32 = 1_000_000;
@@ -37,8 +37,7 @@ const VIDEO_SAMPLE_MS_DEFAULT: u32 = 40;
 #[derive(Debug)]
 pub struct Packager {
     current: Option<Current>,
-    /// mfhd sequence number: goes up over the whole run (C4).
-    sequence: u32,
+    parts_made: u64,
     /// The wall time of the newest segment. It never goes back, even where sound ran ahead of the picture that begins
     /// an epoch (H12).
     wall: SystemTime,
@@ -54,6 +53,8 @@ struct Current {
     held: Option<Frame>,
     frame_ticks: i64,
     samples: Vec<Sample>,
+    /// mfhd sequence number of the part that `samples` become: it goes up over the whole run (C4).
+    chunk: u32,
     /// Decode time of the first of `samples`, shifted, ticks.
     part_start: i64,
     /// Where the newest sample ends, shifted, ticks.
@@ -78,7 +79,7 @@ impl Packager {
     pub fn new() -> Self {
         Self {
             current: None,
-            sequence: 0,
+            parts_made: 0,
             wall: UNIX_EPOCH,
         }
     }
@@ -115,6 +116,9 @@ impl Packager {
             Cut::Part => {}
         }
         self.end_part();
+        if let Some(current) = self.current.as_mut() {
+            current.chunk = mark.chunk;
+        }
         if mark.cut == Cut::Part {
             return None;
         }
@@ -156,6 +160,12 @@ impl Packager {
         self.current.as_ref()?.shift
     }
 
+    /// Counts the parts that became complete.
+    #[must_use]
+    pub fn parts_made(&self) -> u64 {
+        self.parts_made
+    }
+
     /// What is open, for the snapshot.
     #[must_use]
     pub fn open(&self) -> Option<Open> {
@@ -163,12 +173,17 @@ impl Packager {
         let segment = &current.segment;
         Some(Open {
             msn: segment.msn,
+            discontinuity: segment.discontinuity,
+            after_discontinuity: segment.after_discontinuity,
             init: Arc::clone(&current.init),
+            span: segment.span.map(|_| current.presented(segment.mark_us)),
+            program_date_time: self.wall.max(current.anchor.wall_at(current.start_us())),
             parts: segment.parts.clone(),
         })
     }
 
     fn begin(&mut self, mark: &Mark, track: &Track, first: bool) {
+        let is_lead = mark.epoch.lead().is_some_and(|lead| lead.id == track.id);
         let init = Init {
             discontinuity: mark.discontinuity,
             track: track.clone(),
@@ -177,13 +192,14 @@ impl Packager {
         self.current = Some(Current {
             init: Arc::new(init),
             anchor: mark.epoch.anchor,
-            shift: None,
+            shift: mark.composition.filter(|_| is_lead),
             held: None,
             frame_ticks: default_frame_ticks(track),
             samples: Vec::new(),
+            chunk: mark.chunk,
             part_start: 0,
             end: None,
-            segment: OpenSegment::new(mark, !first),
+            segment: OpenSegment::new(mark, mark.cut == Cut::Epoch && !first),
         });
     }
 
@@ -195,10 +211,9 @@ impl Packager {
             return;
         };
         let independent = first.sync;
-        self.sequence = self.sequence.wrapping_add(1);
         let decode_time = current.part_start - current.shift.unwrap_or(0);
         let decode_time = u64::try_from(decode_time).unwrap_or(0);
-        let chunk = fmp4::fragment(self.sequence, decode_time, &current.samples);
+        let chunk = fmp4::fragment(current.chunk, decode_time, &current.samples);
         let bytes = if current.segment.parts.is_empty() {
             with_segment_type(&chunk)
         } else {
@@ -225,22 +240,13 @@ impl Packager {
             bytes,
         });
         current.samples.clear();
+        self.parts_made += 1;
     }
 
     fn end_segment(&mut self, end_us: i64) -> Option<Segment> {
         let current = self.current.as_mut()?;
-        let timescale = current.init.track.timescale;
-        let (start_us, end_us) = match current.segment.span {
-            Some((start, end)) => {
-                let (start_us, mark_us) = (rescale(start, timescale, US), current.segment.mark_us);
-                let begins_with_hole = start_us - mark_us > HOLE_US_MAX;
-                (
-                    if begins_with_hole { mark_us } else { start_us },
-                    rescale(end, timescale, US),
-                )
-            }
-            None => (current.segment.mark_us, end_us.max(current.segment.mark_us)),
-        };
+        let (start_us, end_us) = (current.start_us(), current.end_us(end_us));
+        let span = current.presented(end_us);
         self.wall = self.wall.max(current.anchor.wall_at(start_us));
         Some(Segment {
             msn: current.segment.msn,
@@ -248,6 +254,7 @@ impl Packager {
             after_discontinuity: current.segment.after_discontinuity,
             init: Some(Arc::clone(&current.init)),
             duration_us: end_us - start_us,
+            span: Some(span),
             program_date_time: self.wall,
             parts: std::mem::take(&mut current.segment.parts),
         })
@@ -266,6 +273,44 @@ impl Default for Packager {
 }
 
 impl Current {
+    /// Where the first sample of the open segment begins, ticks; none without one, or when a hole comes before it: then
+    /// the segment begins at its mark.
+    fn first_sample(&self) -> Option<i64> {
+        let (start, _) = self.segment.span?;
+        let start_us = rescale(start, self.init.track.timescale, US);
+        (start_us - self.segment.mark_us <= HOLE_US_MAX).then_some(start)
+    }
+
+    /// Where the open segment begins, microseconds.
+    fn start_us(&self) -> i64 {
+        let start = self.first_sample();
+        start.map_or(self.segment.mark_us, |start| {
+            rescale(start, self.init.track.timescale, US)
+        })
+    }
+
+    /// Where it ends if nothing more comes, microseconds; without a sample, at `end_us`.
+    fn end_us(&self, end_us: i64) -> i64 {
+        match self.segment.span {
+            Some((_, end)) => rescale(end, self.init.track.timescale, US),
+            None => end_us.max(self.segment.mark_us),
+        }
+    }
+
+    /// Both in ticks.
+    fn presented(&self, end_us: i64) -> Span {
+        let ticks = |us| rescale(us, US, self.init.track.timescale);
+        let start = self.first_sample();
+        let start = start.unwrap_or_else(|| ticks(self.segment.mark_us));
+        let end = self.segment.span.map(|(_, end)| end);
+        let end = end.unwrap_or_else(|| ticks(self.end_us(end_us)));
+        Span {
+            start,
+            duration: end - start,
+            composition: self.shift.unwrap_or(0),
+        }
+    }
+
     /// Turns the held frame into a sample that lasts until `next`, or as long as the one before it.
     fn settle(&mut self, next: Option<i64>) {
         let (Some(frame), Some(shift)) = (self.held.take(), self.shift) else {

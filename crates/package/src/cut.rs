@@ -2,11 +2,14 @@
 //!
 //! Owns: the one decision per cut ([`Mark`]), taken on the lead track (video when there is one), and the target
 //! duration, which never changes within a run (CONFORMANCE H3, H4). Every track is cut at the marks.
+//! A replica of the run follows the marks of its owner instead ([`follow`]).
 //! Does not own: the bytes of the pieces ([`crate::cmaf`]).
+
+pub mod follow;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use weir_media::Epoch;
+use weir_media::{Epoch, Kind, codec::Codec};
 
 /// How far a key frame may come before the wanted duration and still end the segment: RTMP rounds to milliseconds and
 /// encoders place key frames a frame early or late.
@@ -22,6 +25,10 @@ const TARGET_S_LONG_GOP: i64 = 10;
 pub(crate) const HOLE_US_MAX: i64 = 250_000;
 /// What a frame is taken to last until two have shown it.
 const FRAME_US_DEFAULT: i64 = 40_000;
+/// How far the durations of two parts may differ because RTMP rounds times to milliseconds.
+const PART_JITTER_US: i64 = 2_000;
+/// A part is at least this part of PART-TARGET, in percent: the 85 that L1 asks for, and one to spare.
+const PART_PERCENT_MIN: i64 = 86;
 
 const US_PER_S: i64 = 1_000_000;
 
@@ -49,6 +56,12 @@ pub struct Mark {
     pub msn: u64,
     /// Discontinuity sequence number of that segment.
     pub discontinuity: u64,
+    /// Counts the marks of the run: the number of the chunk that begins here (C4).
+    pub chunk: u32,
+    /// The composition offset of the lead track's first frame in the epoch, ticks; none before that frame.
+    pub composition: Option<i64>,
+    /// What the playlists of the run promise, once it is known.
+    pub targets: Option<Targets>,
     /// The epoch of that segment.
     pub epoch: Arc<Epoch>,
 }
@@ -62,14 +75,37 @@ pub struct Numbers {
     pub discontinuity: u64,
 }
 
+/// What playlists promise of every segment and part of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Targets {
+    /// EXT-X-TARGETDURATION, seconds.
+    pub target_s: i64,
+    /// PART-TARGET, microseconds.
+    pub part_us: i64,
+}
+
+/// A frame of the lead track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lead {
+    /// When it is presented on the output clock, by its decode time, microseconds.
+    pub at_us: i64,
+    /// Whether decoding can start at it.
+    pub sync: bool,
+    /// The composition offset of the first frame of its epoch, ticks; none if this is not a frame but the time from
+    /// which one has been missing.
+    pub composition: Option<i64>,
+}
+
 /// Decides the cuts of a run.
 #[derive(Debug)]
 pub struct Cutter {
     segment_us: i64,
-    part_us: i64,
+    part: PartLength,
     target: Target,
     msn: u64,
     discontinuity: u64,
+    chunk: u32,
+    composition: Option<i64>,
     epoch: Option<Arc<Epoch>>,
     segment_start_us: i64,
     part_start_us: i64,
@@ -94,19 +130,71 @@ enum Target {
     },
 }
 
+/// How long parts are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PartLength {
+    /// The first part will show what a multiple of the frame duration near to this is.
+    Measuring {
+        wanted_us: i64,
+    },
+    Fixed {
+        part_us: i64,
+        target_us: i64,
+    },
+}
+
+impl PartLength {
+    /// Whether a part of the lead track that is `elapsed_us` long ends at a frame of `frame_us`. The others have frames
+    /// of up to `grain_us` and are cut between two of them, so their parts are that much longer or shorter.
+    fn ends(&mut self, elapsed_us: i64, frame_us: i64, grain_us: i64) -> bool {
+        match *self {
+            Self::Measuring { wanted_us } => {
+                // Shorter ones could not differ by a grain and still be as alike as L1 asks for.
+                let shortest_us = grain_us * 27 / 2;
+                let ends = elapsed_us + frame_us / 2 > wanted_us && elapsed_us >= shortest_us;
+                if ends {
+                    let shortest_us = elapsed_us - grain_us - PART_JITTER_US;
+                    let longest_us = elapsed_us + grain_us + PART_JITTER_US;
+                    *self = Self::Fixed {
+                        part_us: elapsed_us,
+                        target_us: ceil_ms(longest_us.max(shortest_us * 100 / PART_PERCENT_MIN)),
+                    };
+                }
+                ends
+            }
+            Self::Fixed { part_us, .. } => elapsed_us + frame_us / 2 > part_us,
+        }
+    }
+}
+
+/// The longest frame of a track that is not the lead, as far as its codec tells, microseconds.
+fn grain_us(epoch: &Epoch) -> i64 {
+    let lead = epoch.lead().map(|lead| lead.id);
+    let others = epoch.tracks.iter().filter(|track| Some(track.id) != lead);
+    let frames = others.map(|track| match &track.codec {
+        Codec::Aac(config) => i64::from(config.frame_len) * US_PER_S / i64::from(track.timescale),
+        Codec::H264(_) => 0,
+    });
+    frames.max().unwrap_or(0)
+}
+
 impl Cutter {
     /// A cutter for a run that counts from `first`; `segment_ms` and `part_ms` are what is wanted.
     #[must_use]
     pub fn new(first: Numbers, segment_ms: u32, part_ms: u32) -> Self {
         Self {
             segment_us: i64::from(segment_ms) * 1_000,
-            part_us: i64::from(part_ms) * 1_000,
+            part: PartLength::Measuring {
+                wanted_us: i64::from(part_ms) * 1_000,
+            },
             target: Target::Measuring {
                 first_key_us: 0,
                 longest_us: 0,
             },
             msn: first.msn,
             discontinuity: first.discontinuity,
+            chunk: 0,
+            composition: None,
             epoch: None,
             segment_start_us: 0,
             part_start_us: 0,
@@ -126,12 +214,22 @@ impl Cutter {
         }
     }
 
-    /// The target duration in seconds, once it is known; from then on it never changes.
-    #[must_use]
-    pub fn target_s(&self) -> Option<i64> {
+    fn target_s(&self) -> Option<i64> {
         match self.target {
             Target::Measuring { .. } => None,
             Target::Fixed { target_s } => Some(target_s),
+        }
+    }
+
+    /// What the playlists promise, once it is known; from then on it never changes.
+    #[must_use]
+    pub fn targets(&self) -> Option<Targets> {
+        match (self.target, self.part) {
+            (Target::Fixed { target_s }, PartLength::Fixed { target_us, .. }) => Some(Targets {
+                target_s,
+                part_us: target_us,
+            }),
+            _ => None,
         }
     }
 
@@ -141,24 +239,20 @@ impl Cutter {
         self.last_us
     }
 
-    /// A frame of the lead track, presented at `at_us`; appends the marks that lie at or before it.
-    pub fn lead(
-        &mut self,
-        epoch: &Arc<Epoch>,
-        at_us: i64,
-        sync: bool,
-        audio_only: bool,
-        marks: &mut VecDeque<Mark>,
-    ) {
+    /// A frame of the lead track; appends the marks that lie at or before it.
+    pub fn lead(&mut self, epoch: &Arc<Epoch>, lead: Lead, marks: &mut VecDeque<Mark>) {
+        let Lead { at_us, sync, .. } = lead;
         if !self
             .epoch
             .as_ref()
             .is_some_and(|current| Epoch::same(current, epoch))
         {
-            self.begin_epoch(epoch, at_us, audio_only, marks);
+            self.composition = lead.composition;
+            self.begin_epoch(epoch, at_us, marks);
             self.begun_by_key = sync;
             return;
         }
+        self.composition = self.composition.or(lead.composition);
         let delta_us = at_us.saturating_sub(self.last_us);
         if (1..=US_PER_S).contains(&delta_us) {
             self.frame_us = delta_us;
@@ -179,7 +273,10 @@ impl Cutter {
         if self.target_s().is_some() && (wanted || forced) {
             self.cut_segment(at_us, marks);
             self.begun_by_key = sync;
-        } else if at_us - self.part_start_us + self.frame_us > self.part_us + self.frame_us / 2 {
+        } else if self
+            .part
+            .ends(at_us - self.part_start_us, self.frame_us, grain_us(epoch))
+        {
             self.cut(at_us, Cut::Part, marks);
         }
     }
@@ -192,8 +289,21 @@ impl Cutter {
             return;
         };
         while at_us - self.segment_start_us >= target_s * US_PER_S {
-            self.cut_segment(self.segment_start_us + target_s * US_PER_S, marks);
+            let end_us = self.segment_start_us + target_s * US_PER_S;
+            self.cut_parts_until(end_us, marks);
+            self.cut_segment(end_us, marks);
             self.begun_by_key = false;
+        }
+        self.cut_parts_until(at_us, marks);
+    }
+
+    /// Cuts parts where the lead track has no frames to cut between. The last one is not shorter than half a part.
+    fn cut_parts_until(&mut self, end_us: i64, marks: &mut VecDeque<Mark>) {
+        let PartLength::Fixed { part_us, .. } = self.part else {
+            return;
+        };
+        while end_us - self.part_start_us >= part_us + part_us / 2 {
+            self.cut(self.part_start_us + part_us, Cut::Part, marks);
         }
     }
 
@@ -202,15 +312,10 @@ impl Cutter {
         if let Target::Measuring { .. } = self.target {
             self.fix_target(self.segment_us_until(self.ends_us()));
         }
+        self.fix_part();
     }
 
-    fn begin_epoch(
-        &mut self,
-        epoch: &Arc<Epoch>,
-        at_us: i64,
-        audio_only: bool,
-        marks: &mut VecDeque<Mark>,
-    ) {
+    fn begin_epoch(&mut self, epoch: &Arc<Epoch>, at_us: i64, marks: &mut VecDeque<Mark>) {
         if self.epoch.replace(Arc::clone(epoch)).is_some() {
             self.msn += 1;
             self.discontinuity += 1;
@@ -224,7 +329,7 @@ impl Cutter {
                     first_key_us: at_us,
                     longest_us,
                 };
-                if audio_only {
+                if epoch.lead().is_some_and(|lead| lead.kind() == Kind::Audio) {
                     self.fix_target(self.segment_us);
                 }
             }
@@ -263,6 +368,17 @@ impl Cutter {
         };
     }
 
+    /// Segments of one frame have no parts to measure: a part may be as long as a segment.
+    fn fix_part(&mut self) {
+        if let (PartLength::Measuring { .. }, Some(target_s)) = (self.part, self.target_s()) {
+            let target_us = target_s * US_PER_S;
+            self.part = PartLength::Fixed {
+                part_us: target_us,
+                target_us,
+            };
+        }
+    }
+
     /// Chooses the target duration: from the distance of the first two key frames, or without it after a while.
     fn measure(&mut self, at_us: i64, sync: bool) {
         let Target::Measuring { first_key_us, .. } = self.target else {
@@ -295,6 +411,7 @@ impl Cutter {
     }
 
     fn cut_segment(&mut self, at_us: i64, marks: &mut VecDeque<Mark>) {
+        self.fix_part();
         self.msn += 1;
         self.segment_start_us = at_us;
         self.cut(at_us, Cut::Segment, marks);
@@ -310,15 +427,24 @@ impl Cutter {
         };
         self.begun = true;
         self.part_start_us = at_us;
+        self.chunk = self.chunk.wrapping_add(1);
         marks.push_back(Mark {
             at_us,
             ends_us,
             cut,
             msn: self.msn,
             discontinuity: self.discontinuity,
+            chunk: self.chunk,
+            composition: self.composition,
+            targets: self.targets(),
             epoch,
         });
     }
+}
+
+/// Whole milliseconds, rounded up; microseconds.
+fn ceil_ms(us: i64) -> i64 {
+    us.div_ceil_positive(1_000) * 1_000
 }
 
 /// Whole seconds, rounded up.

@@ -46,10 +46,23 @@ pub struct Segment {
     pub init: Option<Arc<Init>>,
     /// Media time, microseconds.
     pub duration_us: i64,
+    /// When it is presented, on the track's timescale; none when it is MPEG-TS.
+    pub span: Option<Span>,
     /// The wall time of its first sample.
     pub program_date_time: SystemTime,
     /// Its parts, in order. None when the track was silent: then it is a gap.
     pub parts: Vec<Part>,
+}
+
+/// Presentation times on a track's timescale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Where it begins, ticks; that much after the decode time of its first sample as [`Self::composition`] says.
+    pub start: i64,
+    /// How long it is, ticks.
+    pub duration: i64,
+    /// The composition offset of the first sample of its epoch, ticks.
+    pub composition: i64,
 }
 
 impl Segment {
@@ -91,7 +104,7 @@ pub struct Rendition {
     pub unlisted: usize,
     /// How long the longest playlist was, microseconds.
     longest_us: i64,
-    /// Parts of the segment that is being made, its number, and its init object.
+    /// What there is of the segment that is being made.
     pub open: Option<Open>,
 }
 
@@ -100,8 +113,16 @@ pub struct Rendition {
 pub struct Open {
     /// Media sequence number.
     pub msn: u64,
+    /// Discontinuity sequence number.
+    pub discontinuity: u64,
+    /// Whether it comes after a discontinuity.
+    pub after_discontinuity: bool,
     /// The init object it needs.
     pub init: Arc<Init>,
+    /// When what there is of it is presented; none before its first part.
+    pub span: Option<Span>,
+    /// The wall time of its first sample; of the cut before it as long as it has none.
+    pub program_date_time: SystemTime,
     /// Its parts so far.
     pub parts: Vec<Part>,
 }
@@ -215,6 +236,8 @@ pub struct Snapshot {
     pub run: String,
     /// EXT-X-TARGETDURATION, seconds; constant for the run.
     pub target_s: i64,
+    /// The longest a part may be (PART-TARGET), microseconds; constant for the run.
+    pub part_target_us: i64,
     /// Video before audio.
     pub renditions: Vec<Rendition>,
     /// Every track in one MPEG-TS rendition, while somebody asks for it.

@@ -117,7 +117,9 @@ impl TrustedProxies {
         client
     }
 
-    pub(super) fn trusts(&self, addr: IpAddr) -> bool {
+    /// Whether an address is that of a trusted proxy.
+    #[must_use]
+    pub fn trusts(&self, addr: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(addr))
     }
 }

@@ -51,7 +51,7 @@ use crate::{
 /// The name of the stream that `weir dev` runs.
 const DEMO: &str = "demo";
 /// The sample it plays, and after how long it repeats.
-const DEMO_SAMPLE: &[u8] = include_bytes!("../../../../testdata/demo.flv");
+pub(crate) const DEMO_SAMPLE: &[u8] = include_bytes!("../../../../testdata/demo.flv");
 const DEMO_LOOP_MS: u32 = 8_000;
 /// Wanted duration of a part: about what a player at one second of latency asks for.
 const PART_MS: u32 = 333;
@@ -101,19 +101,21 @@ impl Server {
         let dialer = Dialer::new(rtmp_addrs(&listeners), load_trust(&config).await?);
         let gateway = gateway(&config, requests, dialer.clone());
         let relays = Relays::new(config.relay.clone(), dialer);
+        let viewers = viewers(&config);
         let status = Status::new(
             Arc::clone(&gateway.hub),
             gateway.on_demand.clone(),
             relays.clone(),
+            viewers.clone(),
             started,
         );
-        let packaging = derive::hls::Config {
-            segment_ms: u32::try_from(config.hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
-            part_ms: PART_MS,
-            playlist_segments: config.hls.playlist_size,
-        };
-        let outputs = Outputs::new(packaging, gateway.tasks.clone(), disk.clone());
-        let viewers = viewers(&config);
+        let outputs = Outputs::new(packaging(&config.hls), gateway.tasks.clone(), disk.clone());
+        let media = deliver::hls::Context::new(
+            gateway.clone(),
+            outputs.clone(),
+            viewers.clone(),
+            config.limits.blocked_requests_per_ip,
+        );
         let tasks = &gateway.tasks;
         tasks.spawn(auth::decide(
             pending,
@@ -126,22 +128,20 @@ impl Server {
             tasks.spawn(relays.clone().reconcile(gateway.clone()));
         }
         let connections = connections(&config);
-        let access = Access::new(mode, config.auth.api_token.clone());
-        let router = router(&gateway, &status, outputs, viewers, access);
-        let router = metrics::observe(
-            router,
-            &gateway,
-            connections.clone(),
-            certificates.clone(),
+        let observed = metrics::Observed {
+            connections: connections.clone(),
+            certificates: certificates.clone(),
             disk,
-        );
-        let router = http::with_limits(router);
+            viewers,
+        };
+        let access = Access::new(mode, config.auth.api_token.clone());
+        let routers = Routers::new(media, &status, access, &gateway, observed);
         accept(
             listeners,
             &config,
             &connections,
             &gateway,
-            &router,
+            &routers,
             certificates.as_ref(),
         );
         if let Some(certificates) = certificates {
@@ -241,17 +241,16 @@ fn viewers(config: &Config) -> Viewers {
     Viewers::new(identity, known.timeout, proxies)
 }
 
-fn router(
-    gateway: &Gateway,
-    status: &Status,
-    outputs: Outputs,
-    viewers: Viewers,
-    access: Access,
-) -> Router {
-    deliver::router(gateway.clone(), outputs, viewers)
-        .merge(status::router(status.clone()))
-        .merge(api::router(Arc::clone(&gateway.hub), access))
-        .merge(ui::router())
+fn packaging(hls: &config::Hls) -> derive::hls::Config {
+    derive::hls::Config {
+        packaging: derive::hls::Packaging {
+            segment_ms: u32::try_from(hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
+            part_ms: PART_MS,
+            playlist_segments: hls.playlist_size,
+        },
+        low_latency: hls.low_latency,
+        low_latency_except: hls.low_latency_except.clone().into(),
+    }
 }
 
 fn connections(config: &Config) -> Connections {
@@ -304,12 +303,37 @@ fn rtmp_addrs(listeners: &[(Purpose, TcpListener)]) -> Vec<SocketAddr> {
         .collect()
 }
 
+/// What HTTP listeners serve.
+struct Routers {
+    all: Router,
+    cdn: Router,
+}
+
+impl Routers {
+    fn new(
+        media: deliver::hls::Context,
+        status: &Status,
+        access: Access,
+        gateway: &Gateway,
+        observed: metrics::Observed,
+    ) -> Self {
+        let all = deliver::router(media.clone())
+            .merge(status::router(status.clone()))
+            .merge(api::router(Arc::clone(&gateway.hub), access))
+            .merge(ui::router());
+        Self {
+            all: http::with_limits(metrics::observe(all, gateway, observed)),
+            cdn: http::with_limits(deliver::cdn_router(media)),
+        }
+    }
+}
+
 fn accept(
     listeners: Vec<(Purpose, TcpListener)>,
     config: &Config,
     connections: &Connections,
     gateway: &Gateway,
-    router: &Router,
+    routers: &Routers,
     certificates: Option<&CertificateStore>,
 ) {
     let rtmp_config = Arc::new(rtmp::Config {
@@ -321,18 +345,20 @@ fn accept(
             tracing::info!(%addr, protocol = purpose.as_str(), "listening");
         }
         let (connections, tasks) = (connections.clone(), gateway.tasks.clone());
-        let (gateway, router, rtmp_config) =
-            (gateway.clone(), router.clone(), Arc::clone(&rtmp_config));
+        let (gateway, rtmp_config) = (gateway.clone(), Arc::clone(&rtmp_config));
+        let router = match purpose {
+            Purpose::Cdn => routers.cdn.clone(),
+            _ => routers.all.clone(),
+        };
         let tls = certificates.and_then(|store| match purpose {
-            Purpose::Http | Purpose::Rtmp => None,
+            Purpose::Http | Purpose::Cdn | Purpose::Rtmp => None,
             Purpose::Https => Some(store.http_acceptor()),
             Purpose::Rtmps => Some(store.rtmp_acceptor()),
         });
         // Others would have to speak first: a handshake.
-        let busy = if purpose == Purpose::Http {
-            http::BUSY
-        } else {
-            &[]
+        let busy = match purpose {
+            Purpose::Http | Purpose::Cdn => http::BUSY,
+            Purpose::Https | Purpose::Rtmp | Purpose::Rtmps => &[],
         };
         match purpose {
             Purpose::Rtmp | Purpose::Rtmps => {
@@ -344,7 +370,7 @@ fn accept(
                     .clone()
                     .spawn(listener::accept(listener, connections, tasks, busy, serve));
             }
-            Purpose::Http | Purpose::Https => {
+            Purpose::Http | Purpose::Cdn | Purpose::Https => {
                 let serve = move |stream| {
                     http::serve(
                         stream,

@@ -18,7 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use weir_package::window::{Init, Segment};
+use weir_package::window::{Init, Part, Segment};
 
 use crate::deliver::{
     conditions::{self, Selection},
@@ -52,6 +52,21 @@ impl Object {
                 .iter()
                 .map(|part| part.bytes.clone())
                 .collect(),
+        }
+    }
+
+    /// A part of a rendition; `number` tells its segment and its place in it.
+    pub(super) fn part(
+        run: &str,
+        rendition: &str,
+        number: &str,
+        part: &Part,
+        media_type: &'static str,
+    ) -> Self {
+        Self {
+            etag: format!("\"{run}-{rendition}-{number}\""),
+            media_type,
+            parts: vec![part.bytes.clone()],
         }
     }
 

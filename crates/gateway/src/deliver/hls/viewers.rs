@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use weir_hub::{Hub, Role, Session};
 use weir_media::StreamName;
 
+use super::cmcd::Audience;
 use crate::net::client::TrustedProxies;
 
 /// Viewers that are kept at most: one names itself in a URL, so anybody can make them up.
@@ -47,6 +48,7 @@ pub struct Viewers {
     identity: Identity,
     timeout: Duration,
     proxies: TrustedProxies,
+    behind_cdn: Audience,
 }
 
 /// A request as far as it tells who asks.
@@ -97,6 +99,7 @@ impl Viewers {
             identity,
             timeout,
             proxies,
+            behind_cdn: Audience::default(),
         }
     }
 
@@ -151,8 +154,34 @@ impl Viewers {
         Ok(())
     }
 
+    /// The address that a request comes from; none when a trusted proxy sends it, which speaks for many.
+    pub(super) fn own_client(&self, asks: Asks<'_>) -> Option<IpAddr> {
+        (!self.proxies.trusts(asks.peer)).then_some(asks.peer)
+    }
+
+    /// Notes that a CDN passed on a request, if its player says who it is. Nobody is counted where nobody may be.
+    pub(super) fn note_behind_cdn(&self, name: &StreamName, sid: Option<&str>, now: Instant) {
+        if let Some(sid) = sid.filter(|_| self.identity != Identity::Off) {
+            self.behind_cdn.note(name, sid, now);
+        }
+    }
+
+    /// How many players that say who they are have asked for a stream through a CDN lately. They are no viewers of
+    /// ours: the CDN passes on only what it has not kept.
+    #[must_use]
+    pub fn count_behind_cdn(&self, name: &StreamName) -> u64 {
+        self.behind_cdn.count(name)
+    }
+
+    /// As [`Self::count_behind_cdn`], of all streams.
+    #[must_use]
+    pub fn total_behind_cdn(&self) -> usize {
+        self.behind_cdn.total()
+    }
+
     /// Forgets the viewers that are gone. To be called about once a second.
     pub fn expire(&self, now: Instant) {
+        self.behind_cdn.expire(now, self.timeout);
         let mut known = self.known.lock();
         let is_new_day = now.saturating_duration_since(known.salt.since) >= SALT_LIFETIME;
         if is_new_day {
