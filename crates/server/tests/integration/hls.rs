@@ -3,7 +3,7 @@
 use std::{process::Command, time::Duration};
 
 use crate::{
-    hls_watch::{Media, Options, watch},
+    hls_watch::{Media, Options, reload_table, watch},
     support::{
         PATIENCE, Weir,
         http::{Connection, Response, request},
@@ -36,6 +36,25 @@ fn e2e_hls_holds_over_time() {
         assert_eq!(report.problems, Vec::<String>::new(), "{playlist}");
         assert!(report.segments > PLAYLIST_SIZE, "{playlist}: {report:?}");
     }
+}
+
+#[test]
+fn e2e_low_latency_hls_holds_over_time() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    let path = "/live/demo/video/index.m3u8";
+    wait_until("there is a playlist", PATIENCE, || {
+        weir.get(path).status == 200
+    });
+    let options = Options {
+        low_latency: true,
+        lasts: WATCH,
+    };
+    let report = watch(weir.http_addr(), "/live/demo/index.m3u8", options);
+    assert_eq!(report.problems, Vec::<String>::new(), "{report:?}");
+    assert!(report.parts > 60, "{report:?}");
+    assert!(report.hints > 30, "{report:?}");
+    assert_eq!(reload_table(weir.http_addr(), path), Vec::<String>::new());
 }
 
 #[test]

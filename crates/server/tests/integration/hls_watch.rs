@@ -6,6 +6,7 @@
 mod follower;
 mod media;
 mod multivariant;
+mod reload;
 mod rules;
 mod sample;
 mod studio;
@@ -16,4 +17,5 @@ mod watch;
 mod watch_tests;
 
 pub(crate) use media::Media;
+pub(crate) use reload::reload_table;
 pub(crate) use watch::{Options, watch};
