@@ -9,7 +9,7 @@ mod multivariant;
 mod reload;
 mod rules;
 mod sample;
-mod studio;
+pub(crate) mod studio;
 pub(crate) mod succession;
 mod syntax;
 mod tests;
@@ -18,4 +18,5 @@ mod watch_tests;
 
 pub(crate) use media::Media;
 pub(crate) use reload::reload_table;
-pub(crate) use watch::{Options, watch};
+pub(crate) use syntax::date_ms;
+pub(crate) use watch::{Options, resolve, watch};

@@ -13,6 +13,7 @@ mod hls_watch;
 mod hostile;
 mod matrix;
 mod metrics;
+mod mpd_watch;
 mod objects;
 mod pull;
 mod range_check;

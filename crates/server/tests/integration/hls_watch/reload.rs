@@ -20,6 +20,7 @@ struct State {
     parts: usize,
     /// How many parts the last complete segment has.
     last_parts: usize,
+    can_skip: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +128,9 @@ impl State {
             return Err(format!("2.2: {path} is no live low-latency playlist"));
         }
         let (open, parts) = media.position();
+        let control = media.control.unwrap_or_default();
         Ok(Self {
+            can_skip: control.skip_until_us.is_some(),
             media,
             open,
             parts,
@@ -144,11 +147,7 @@ impl State {
             ..
         } = *self;
         let at = |msn: u64, part: usize| format!("_HLS_msn={msn}&_HLS_part={part}");
-        let can_skip = self
-            .media
-            .control
-            .is_some_and(|control| control.skip_until_us.is_some());
-        let delta = if can_skip { Delta } else { AtOnce };
+        let delta = if self.can_skip { Delta } else { AtOnce };
         let (known_msn, known_part) = match parts {
             0 => (open - 1, 0),
             _ => (open, parts - 1),

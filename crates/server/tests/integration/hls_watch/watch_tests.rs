@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, fs, time::Duration};
 
 use super::{
-    studio::{edited, start},
+    studio::start,
     watch::{Options, Report, watch},
 };
 use crate::support::{
     Dir, PATIENCE,
     ffmpeg::{AUDIO, VIDEO, quiet},
     http,
-    origin::{Answer, Body, Origin, Request},
+    origin::{Answer, Body, Origin, Request, edited},
     process::Process,
     wait_until,
 };
