@@ -17,6 +17,6 @@ mod watch;
 mod watch_tests;
 
 pub(crate) use media::Media;
-pub(crate) use reload::reload_table;
+pub(crate) use reload::{ended_table, reload_table};
 pub(crate) use syntax::date_ms;
 pub(crate) use watch::{Options, resolve, watch};
