@@ -2,11 +2,13 @@
 
 mod access;
 mod browser;
+mod cdn;
 mod cli;
 mod cmaf_check;
 mod continuity;
 mod crowd;
 mod deploy;
+mod e2e_bench;
 mod flv;
 mod hls;
 mod hls_watch;
