@@ -127,7 +127,10 @@ fn write_head(
     path: &str,
     headers: &[(&str, &str)],
 ) -> io::Result<()> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: weir\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
+    if headers.iter().all(|(name, _)| *name != "Host") {
+        head.push_str("Host: weir\r\n");
+    }
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -163,6 +166,29 @@ fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<(u16, Headers, Fra
 }
 
 impl Response {
+    /// An answer that no server gave.
+    pub(crate) fn new(status: u16, headers: Vec<(&str, String)>, body: Vec<u8>) -> Self {
+        let owned = |(name, value): (&str, String)| (name.to_owned(), value);
+        Self {
+            status,
+            headers: headers.into_iter().map(owned).collect(),
+            body,
+        }
+    }
+
+    /// The same with another value of a header, where it has one or not.
+    pub(crate) fn with(self, name: &str, value: &str) -> Self {
+        let mut changed = self.without(name);
+        changed.headers.push((name.to_owned(), value.to_owned()));
+        changed
+    }
+
+    /// The same without a header.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        self
+    }
+
     /// The value of a header; `name` in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
