@@ -164,6 +164,8 @@ impl Packager {
         Some(Open {
             msn: segment.msn,
             init: Arc::clone(&current.init),
+            decode_time: current.decode_time(segment.span),
+            composition_ticks: current.shift.unwrap_or(0),
             parts: segment.parts.clone(),
         })
     }
@@ -171,6 +173,10 @@ impl Packager {
     fn begin(&mut self, mark: &Mark, track: &Track, first: bool) {
         let init = Init {
             discontinuity: mark.discontinuity,
+            begins: Anchor {
+                media_us: mark.at_us,
+                wall: mark.epoch.anchor.wall_at(mark.at_us),
+            },
             track: track.clone(),
             bytes: fmp4::init(track),
         };
@@ -248,6 +254,9 @@ impl Packager {
             after_discontinuity: current.segment.after_discontinuity,
             init: Some(Arc::clone(&current.init)),
             duration_us: end_us - start_us,
+            decode_time: current.decode_time(current.segment.span),
+            duration_ticks: current.segment.span.map_or(0, |(start, end)| end - start),
+            composition_ticks: current.shift.unwrap_or(0),
             program_date_time: self.wall,
             parts: std::mem::take(&mut current.segment.parts),
         })
@@ -266,6 +275,12 @@ impl Default for Packager {
 }
 
 impl Current {
+    /// When the first sample of a segment is decoded; 0 while it has none.
+    fn decode_time(&self, span: Option<(i64, i64)>) -> u64 {
+        let shifted = span.map_or(0, |(start, _)| start - self.shift.unwrap_or(0));
+        u64::try_from(shifted).unwrap_or(0)
+    }
+
     /// Turns the held frame into a sample that lasts until `next`, or as long as the one before it.
     fn settle(&mut self, next: Option<i64>) {
         let (Some(frame), Some(shift)) = (self.held.take(), self.shift) else {

@@ -91,7 +91,7 @@ impl<'a> ObjectName<'a> {
 }
 
 /// A number as we print it: no sign, no leading zero, so that an object has one name only.
-fn decimal(text: &str) -> Option<u64> {
+pub(crate) fn decimal(text: &str) -> Option<u64> {
     let canonical =
         text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     canonical.then(|| text.parse().ok()).flatten()
@@ -256,6 +256,11 @@ fn stream_inf(text: &mut String, sent: &[&Rendition], tracks: &[&Rendition], tar
     }
 }
 
+/// Peak of what is served, bits a second (H16).
+pub(crate) fn peak_bps(rendition: &Rendition, target_s: i64) -> u64 {
+    rates(rendition, target_s).peak_bps
+}
+
 struct Rates {
     peak_bps: u64,
     average_bps: u64,
@@ -324,7 +329,8 @@ fn independent(rendition: &Rendition) -> bool {
 
 /// ISO 8601 with milliseconds and zone (H12), as `2026-03-01T12:00:00.250Z`. Days to civil date after Hinnant,
 /// "chrono-Compatible Low-Level Date Algorithms".
-fn iso8601(wall: SystemTime) -> String {
+#[must_use]
+pub fn iso8601(wall: SystemTime) -> String {
     let ms = wall
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

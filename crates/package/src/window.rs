@@ -7,13 +7,15 @@
 use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use weir_media::{Kind, Track};
+use weir_media::{Anchor, Kind, Track};
 
 /// An init object: what a player needs before any segment of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Init {
     /// Discontinuity sequence number of the first segment it is for; names it.
     pub discontinuity: u64,
+    /// Where its epoch begins, the same for all tracks, and the wall time of that.
+    pub begins: Anchor,
     /// The track it describes.
     pub track: Track,
     /// ftyp and moov.
@@ -46,6 +48,12 @@ pub struct Segment {
     pub init: Option<Arc<Init>>,
     /// Media time, microseconds.
     pub duration_us: i64,
+    /// When its first sample is decoded (tfdt), ticks of its track; 0 in MPEG-TS.
+    pub decode_time: u64,
+    /// How long its samples last, ticks of its track; 0 in MPEG-TS.
+    pub duration_ticks: i64,
+    /// How long after it is decoded the first sample of its epoch is presented, ticks of its track.
+    pub composition_ticks: i64,
     /// The wall time of its first sample.
     pub program_date_time: SystemTime,
     /// Its parts, in order. None when the track was silent: then it is a gap.
@@ -102,6 +110,10 @@ pub struct Open {
     pub msn: u64,
     /// The init object it needs.
     pub init: Arc<Init>,
+    /// See [`Segment::decode_time`]; 0 before its first part.
+    pub decode_time: u64,
+    /// See [`Segment::composition_ticks`].
+    pub composition_ticks: i64,
     /// Its parts so far.
     pub parts: Vec<Part>,
 }

@@ -1,9 +1,7 @@
 //! Playlists as text, compared with files that people can read. `UPDATE_EXPECT=1` writes them anew.
 
-use std::{fs, path::Path};
-
 use super::*;
-use crate::hls;
+use crate::{fixture::expect, hls};
 
 #[test]
 fn multivariant_playlist() {
@@ -69,19 +67,4 @@ fn media(packaged: &Packaged, name: &str) -> String {
         &snapshot,
         snapshot.rendition(name).expect("the rendition is there"),
     )
-}
-
-#[track_caller]
-fn expect(file: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(file);
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        fs::write(&path, text).expect("the golden file can be written");
-    }
-    let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        text, golden,
-        "{file} differs; UPDATE_EXPECT=1 accepts the change"
-    );
 }
