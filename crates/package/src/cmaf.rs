@@ -23,7 +23,7 @@ use weir_media::{
 
 use crate::{
     cut::{Cut, Mark},
-    window::{Init, Open, Part, Segment},
+    window::{Init, Open, Part, Segment, Span},
 };
 
 const US: u32 = 1_000_000;
@@ -37,8 +37,7 @@ const VIDEO_SAMPLE_MS_DEFAULT: u32 = 40;
 #[derive(Debug)]
 pub struct Packager {
     current: Option<Current>,
-    /// mfhd sequence number: goes up over the whole run (C4).
-    sequence: u32,
+    parts_made: u64,
     /// The wall time of the newest segment. It never goes back, even where sound ran ahead of the picture that begins
     /// an epoch (H12).
     wall: SystemTime,
@@ -54,6 +53,8 @@ struct Current {
     held: Option<Frame>,
     frame_ticks: i64,
     samples: Vec<Sample>,
+    /// mfhd sequence number of the part that `samples` become: it goes up over the whole run (C4).
+    chunk: u32,
     /// Decode time of the first of `samples`, shifted, ticks.
     part_start: i64,
     /// Where the newest sample ends, shifted, ticks.
@@ -78,7 +79,7 @@ impl Packager {
     pub fn new() -> Self {
         Self {
             current: None,
-            sequence: 0,
+            parts_made: 0,
             wall: UNIX_EPOCH,
         }
     }
@@ -115,6 +116,9 @@ impl Packager {
             Cut::Part => {}
         }
         self.end_part();
+        if let Some(current) = self.current.as_mut() {
+            current.chunk = mark.chunk;
+        }
         if mark.cut == Cut::Part {
             return None;
         }
@@ -156,6 +160,12 @@ impl Packager {
         self.current.as_ref()?.shift
     }
 
+    /// Counts the parts that became complete.
+    #[must_use]
+    pub fn parts_made(&self) -> u64 {
+        self.parts_made
+    }
+
     /// What is open, for the snapshot.
     #[must_use]
     pub fn open(&self) -> Option<Open> {
@@ -163,9 +173,11 @@ impl Packager {
         let segment = &current.segment;
         Some(Open {
             msn: segment.msn,
+            discontinuity: segment.discontinuity,
+            after_discontinuity: segment.after_discontinuity,
             init: Arc::clone(&current.init),
-            decode_time: current.decode_time(segment.span),
-            composition_ticks: current.shift.unwrap_or(0),
+            span: segment.presented(),
+            program_date_time: self.wall.max(current.anchor.wall_at(current.start_us())),
             parts: segment.parts.clone(),
         })
     }
@@ -187,6 +199,7 @@ impl Packager {
             held: None,
             frame_ticks: default_frame_ticks(track),
             samples: Vec::new(),
+            chunk: mark.chunk,
             part_start: 0,
             end: None,
             segment: OpenSegment::new(mark, !first),
@@ -201,10 +214,9 @@ impl Packager {
             return;
         };
         let independent = first.sync;
-        self.sequence = self.sequence.wrapping_add(1);
         let decode_time = current.part_start - current.shift.unwrap_or(0);
         let decode_time = u64::try_from(decode_time).unwrap_or(0);
-        let chunk = fmp4::fragment(self.sequence, decode_time, &current.samples);
+        let chunk = fmp4::fragment(current.chunk, decode_time, &current.samples);
         let bytes = if current.segment.parts.is_empty() {
             with_segment_type(&chunk)
         } else {
@@ -231,22 +243,12 @@ impl Packager {
             bytes,
         });
         current.samples.clear();
+        self.parts_made += 1;
     }
 
     fn end_segment(&mut self, end_us: i64) -> Option<Segment> {
         let current = self.current.as_mut()?;
-        let timescale = current.init.track.timescale;
-        let (start_us, end_us) = match current.segment.span {
-            Some((start, end)) => {
-                let (start_us, mark_us) = (rescale(start, timescale, US), current.segment.mark_us);
-                let begins_with_hole = start_us - mark_us > HOLE_US_MAX;
-                (
-                    if begins_with_hole { mark_us } else { start_us },
-                    rescale(end, timescale, US),
-                )
-            }
-            None => (current.segment.mark_us, end_us.max(current.segment.mark_us)),
-        };
+        let (start_us, end_us) = (current.start_us(), current.end_us(end_us));
         self.wall = self.wall.max(current.anchor.wall_at(start_us));
         Some(Segment {
             msn: current.segment.msn,
@@ -254,9 +256,7 @@ impl Packager {
             after_discontinuity: current.segment.after_discontinuity,
             init: Some(Arc::clone(&current.init)),
             duration_us: end_us - start_us,
-            decode_time: current.decode_time(current.segment.span),
-            duration_ticks: current.segment.span.map_or(0, |(start, end)| end - start),
-            composition_ticks: current.shift.unwrap_or(0),
+            span: current.segment.presented(),
             program_date_time: self.wall,
             parts: std::mem::take(&mut current.segment.parts),
         })
@@ -275,10 +275,28 @@ impl Default for Packager {
 }
 
 impl Current {
-    /// When the first sample of a segment is decoded; 0 while it has none.
-    fn decode_time(&self, span: Option<(i64, i64)>) -> u64 {
-        let shifted = span.map_or(0, |(start, _)| start - self.shift.unwrap_or(0));
-        u64::try_from(shifted).unwrap_or(0)
+    /// Where the first sample of the open segment begins, ticks; none without one, or when a hole comes before it: then
+    /// the segment begins at its mark.
+    fn first_sample(&self) -> Option<i64> {
+        let (start, _) = self.segment.span?;
+        let start_us = rescale(start, self.init.track.timescale, US);
+        (start_us - self.segment.mark_us <= HOLE_US_MAX).then_some(start)
+    }
+
+    /// Where the open segment begins, microseconds.
+    fn start_us(&self) -> i64 {
+        let start = self.first_sample();
+        start.map_or(self.segment.mark_us, |start| {
+            rescale(start, self.init.track.timescale, US)
+        })
+    }
+
+    /// Where it ends if nothing more comes, microseconds; without a sample, at `end_us`.
+    fn end_us(&self, end_us: i64) -> i64 {
+        match self.segment.span {
+            Some((_, end)) => rescale(end, self.init.track.timescale, US),
+            None => end_us.max(self.segment.mark_us),
+        }
     }
 
     /// Turns the held frame into a sample that lasts until `next`, or as long as the one before it.
@@ -328,6 +346,14 @@ impl OpenSegment {
             span: None,
             parts: Vec::new(),
         }
+    }
+
+    fn presented(&self) -> Option<Span> {
+        let (start, end) = self.span?;
+        Some(Span {
+            start,
+            duration: end - start,
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use weir_media::Epoch;
+use weir_media::{Epoch, codec::Codec};
 
 /// How far a key frame may come before the wanted duration and still end the segment: RTMP rounds to milliseconds and
 /// encoders place key frames a frame early or late.
@@ -22,6 +22,10 @@ const TARGET_S_LONG_GOP: i64 = 10;
 pub(crate) const HOLE_US_MAX: i64 = 250_000;
 /// What a frame is taken to last until two have shown it.
 const FRAME_US_DEFAULT: i64 = 40_000;
+/// How far the durations of two parts may differ because RTMP rounds times to milliseconds.
+const PART_JITTER_US: i64 = 2_000;
+/// A part is at least this part of PART-TARGET, in percent: the 85 that L1 asks for, and one to spare.
+const PART_PERCENT_MIN: i64 = 86;
 
 const US_PER_S: i64 = 1_000_000;
 
@@ -49,6 +53,8 @@ pub struct Mark {
     pub msn: u64,
     /// Discontinuity sequence number of that segment.
     pub discontinuity: u64,
+    /// Counts the marks of the run: the number of the chunk that begins here (C4).
+    pub chunk: u32,
     /// The epoch of that segment.
     pub epoch: Arc<Epoch>,
 }
@@ -66,10 +72,11 @@ pub struct Numbers {
 #[derive(Debug)]
 pub struct Cutter {
     segment_us: i64,
-    part_us: i64,
+    part: PartLength,
     target: Target,
     msn: u64,
     discontinuity: u64,
+    chunk: u32,
     epoch: Option<Arc<Epoch>>,
     segment_start_us: i64,
     part_start_us: i64,
@@ -94,19 +101,70 @@ enum Target {
     },
 }
 
+/// How long parts are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PartLength {
+    /// The first part will show what a multiple of the frame duration near to this is.
+    Measuring {
+        wanted_us: i64,
+    },
+    Fixed {
+        part_us: i64,
+        target_us: i64,
+    },
+}
+
+impl PartLength {
+    /// Whether a part of the lead track that is `elapsed_us` long ends at a frame of `frame_us`. The others have frames
+    /// of up to `grain_us` and are cut between two of them, so their parts are that much longer or shorter.
+    fn ends(&mut self, elapsed_us: i64, frame_us: i64, grain_us: i64) -> bool {
+        match *self {
+            Self::Measuring { wanted_us } => {
+                // Shorter ones could not differ by a grain and still be as alike as L1 asks for.
+                let shortest_us = grain_us * 27 / 2;
+                let ends = elapsed_us + frame_us / 2 > wanted_us && elapsed_us >= shortest_us;
+                if ends {
+                    let shortest_us = elapsed_us - grain_us - PART_JITTER_US;
+                    let longest_us = elapsed_us + grain_us + PART_JITTER_US;
+                    *self = Self::Fixed {
+                        part_us: elapsed_us,
+                        target_us: ceil_ms(longest_us.max(shortest_us * 100 / PART_PERCENT_MIN)),
+                    };
+                }
+                ends
+            }
+            Self::Fixed { part_us, .. } => elapsed_us + frame_us / 2 > part_us,
+        }
+    }
+}
+
+/// The longest frame of a track that is not the lead, as far as its codec tells, microseconds.
+fn grain_us(epoch: &Epoch) -> i64 {
+    let lead = epoch.lead().map(|lead| lead.id);
+    let others = epoch.tracks.iter().filter(|track| Some(track.id) != lead);
+    let frames = others.map(|track| match &track.codec {
+        Codec::Aac(config) => i64::from(config.frame_len) * US_PER_S / i64::from(track.timescale),
+        Codec::H264(_) => 0,
+    });
+    frames.max().unwrap_or(0)
+}
+
 impl Cutter {
     /// A cutter for a run that counts from `first`; `segment_ms` and `part_ms` are what is wanted.
     #[must_use]
     pub fn new(first: Numbers, segment_ms: u32, part_ms: u32) -> Self {
         Self {
             segment_us: i64::from(segment_ms) * 1_000,
-            part_us: i64::from(part_ms) * 1_000,
+            part: PartLength::Measuring {
+                wanted_us: i64::from(part_ms) * 1_000,
+            },
             target: Target::Measuring {
                 first_key_us: 0,
                 longest_us: 0,
             },
             msn: first.msn,
             discontinuity: first.discontinuity,
+            chunk: 0,
             epoch: None,
             segment_start_us: 0,
             part_start_us: 0,
@@ -132,6 +190,15 @@ impl Cutter {
         match self.target {
             Target::Measuring { .. } => None,
             Target::Fixed { target_s } => Some(target_s),
+        }
+    }
+
+    /// PART-TARGET in microseconds, once it is known; from then on it never changes.
+    #[must_use]
+    pub fn part_target_us(&self) -> Option<i64> {
+        match self.part {
+            PartLength::Measuring { .. } => None,
+            PartLength::Fixed { target_us, .. } => Some(target_us),
         }
     }
 
@@ -179,7 +246,10 @@ impl Cutter {
         if self.target_s().is_some() && (wanted || forced) {
             self.cut_segment(at_us, marks);
             self.begun_by_key = sync;
-        } else if at_us - self.part_start_us + self.frame_us > self.part_us + self.frame_us / 2 {
+        } else if self
+            .part
+            .ends(at_us - self.part_start_us, self.frame_us, grain_us(epoch))
+        {
             self.cut(at_us, Cut::Part, marks);
         }
     }
@@ -192,8 +262,21 @@ impl Cutter {
             return;
         };
         while at_us - self.segment_start_us >= target_s * US_PER_S {
-            self.cut_segment(self.segment_start_us + target_s * US_PER_S, marks);
+            let end_us = self.segment_start_us + target_s * US_PER_S;
+            self.cut_parts_until(end_us, marks);
+            self.cut_segment(end_us, marks);
             self.begun_by_key = false;
+        }
+        self.cut_parts_until(at_us, marks);
+    }
+
+    /// Cuts parts where the lead track has no frames to cut between. The last one is not shorter than half a part.
+    fn cut_parts_until(&mut self, end_us: i64, marks: &mut VecDeque<Mark>) {
+        let PartLength::Fixed { part_us, .. } = self.part else {
+            return;
+        };
+        while end_us - self.part_start_us >= part_us + part_us / 2 {
+            self.cut(self.part_start_us + part_us, Cut::Part, marks);
         }
     }
 
@@ -310,15 +393,22 @@ impl Cutter {
         };
         self.begun = true;
         self.part_start_us = at_us;
+        self.chunk = self.chunk.wrapping_add(1);
         marks.push_back(Mark {
             at_us,
             ends_us,
             cut,
             msn: self.msn,
             discontinuity: self.discontinuity,
+            chunk: self.chunk,
             epoch,
         });
     }
+}
+
+/// Whole milliseconds, rounded up; microseconds.
+fn ceil_ms(us: i64) -> i64 {
+    us.div_ceil_positive(1_000) * 1_000
 }
 
 /// Whole seconds, rounded up.

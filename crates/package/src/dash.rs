@@ -1,8 +1,7 @@
 //! The DASH manifest as text (ISO/IEC 23009-1; CONFORMANCE section 3).
 //!
-//! Owns: what a manifest says, and the names of the segments that its template makes. Pure text from an immutable
-//! [`Snapshot`]. Does not own: when a manifest is rendered ([`manifest`] is told its publication time), which time a
-//! segment has ([`timeline`]), or the objects, which are those of HLS.
+//! Owns: what a manifest says. Pure text from an immutable [`Snapshot`]. Does not own: which segments it announces
+//! ([`timeline`]), or the objects, which are those of HLS.
 //!
 //! The zero of all times is the unix epoch. A discontinuity begins a Period, which starts at the wall time of its first
 //! sample. Times of a Period are those of the run's clock; `presentationTimeOffset` takes them to the Period's start.
@@ -11,17 +10,18 @@ mod timeline;
 
 use std::{
     fmt::{self, Display, Write as _},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use weir_media::{Kind, codec::Codec};
 
 use crate::{
-    Config,
-    hls::{self, decimal, iso8601},
-    window::{Rendition, Segment, Snapshot},
+    hls,
+    name::{init_name, timed_segment_name},
+    wall::iso8601,
+    window::{Rendition, Segment, Snapshot, Span},
 };
-use timeline::{Entry, Period, Track, segment_time};
+use timeline::{Period, Track};
 
 /// The media type of manifests (ISO/IEC 23009-1, annex C).
 pub const MEDIA_TYPE: &str = "application/dash+xml";
@@ -30,10 +30,10 @@ pub const TIME_PATH: &str = "/time";
 
 /// How often players are to ask for the manifest, milliseconds: as often as dash.js does at most. A segment lasts longer
 /// (CONFORMANCE D2), and a new one is known soon enough to be fetched while it is made.
-const UPDATE_MS: u32 = 1_000;
+const UPDATE_MS: i64 = 1_000;
 /// What the latency that players aim at leaves beyond [`UPDATE_MS`], in parts: one until the segment is announced, one
 /// until its chunk is there, one for the network.
-const LATENCY_PARTS: u32 = 3;
+const LATENCY_PARTS: i64 = 3;
 /// Players that fall further back than so many target durations start anew at the live edge.
 const LATENCY_TARGETS_MAX: i64 = 3;
 /// How far players that do not fetch segments while they are made stay behind, in target durations: one is being made,
@@ -45,134 +45,100 @@ const OVER_TARGET_MS: i64 = 500;
 const DEPTH_TARGETS_MIN: i64 = 3;
 
 const PROFILE: &str = "urn:mpeg:dash:profile:isoff-live:2011";
-const PROFILE_LOW_LATENCY: &str = "http://www.dashif.org/guidelines/low-latency-live-v5";
+/// Appended to the other.
+const PROFILE_LOW_LATENCY: &str = ",http://www.dashif.org/guidelines/low-latency-live-v5";
 /// Identifies the clock at [`TIME_PATH`] (CONFORMANCE D5).
 const CLOCK: &str = "urn:mpeg:dash:utc:http-xsdate:2014";
 const CLOCK_BY_DATE: &str = "urn:mpeg:dash:utc:http-head:2014";
 const CHANNELS: &str = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011";
 
-/// The name of a segment within its rendition, as the manifest's template makes it. The time alone would not do: another
-/// sample rate counts other ticks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SegmentName<'a> {
-    /// The run.
-    pub run: &'a str,
-    /// Discontinuity sequence number.
-    pub discontinuity: u64,
-    /// S@t: when its first sample is presented, ticks of its track.
-    pub time: u64,
-}
-
-/// What a name stands for at one moment.
+/// What a template's name stands for at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named<'a> {
     /// A complete segment.
     Complete(&'a Segment),
-    /// The segment that is being made.
-    Open {
-        /// Media sequence number.
-        msn: u64,
-    },
+    /// The segment that is being made, by its media sequence number.
+    Open(u64),
+    /// The segment that is being made, if its first part turns out to start there: the one before it ends there, so that
+    /// players may ask for it already.
+    Next,
 }
 
-impl<'a> SegmentName<'a> {
-    /// Reads a name that the template made; none for any other text.
-    #[must_use]
-    pub fn parse(name: &'a str) -> Option<Self> {
-        let (run, numbers) = name.strip_suffix(".m4s")?.split_once('-')?;
-        let (discontinuity, time) = numbers.split_once('-')?;
-        Some(Self {
-            run,
-            discontinuity: decimal(discontinuity)?,
-            time: decimal(time)?,
-        })
-    }
-
-    /// What it stands for among the segments of `rendition`, which are of the same run. The open segment without a part
-    /// is taken for the one that follows the last complete segment: players may ask for it by then.
-    #[must_use]
-    pub fn find(self, rendition: &Rendition) -> Option<Named<'_>> {
-        let own = |segment: &&Segment| segment.discontinuity == self.discontinuity;
-        let mut segments = rendition.segments.iter().map(|segment| &**segment);
-        let time = |segment: &Segment| segment_time(segment.decode_time, segment.composition_ticks);
-        let complete = segments
-            .clone()
-            .filter(own)
-            .find(|segment| !segment.is_gap() && time(segment) == self.time);
-        if let Some(segment) = complete {
-            return Some(Named::Complete(segment));
-        }
-        let open = rendition.open.as_ref()?;
-        let expected = if open.parts.is_empty() {
-            let last = segments.next_back().filter(own)?;
-            time(last).checked_add_signed(last.duration_ticks)?
-        } else {
-            Some(open)
-                .filter(|open| open.init.discontinuity == self.discontinuity)
-                .map(|open| segment_time(open.decode_time, open.composition_ticks))?
-        };
-        (expected == self.time).then_some(Named::Open { msn: open.msn })
-    }
-}
-
-/// The manifest, published at `published`. It is constant but for that time until a segment is announced or complete.
+/// What starts at `time` in a rendition.
 #[must_use]
-pub fn manifest(snapshot: &Snapshot, config: Config, published: SystemTime) -> String {
-    let periods = timeline::periods(snapshot, config);
+pub fn find(rendition: &Rendition, discontinuity: u64, time: u64) -> Option<Named<'_>> {
+    let time = i64::try_from(time).ok()?;
+    let segments = rendition.segments.iter().rev().map(|segment| &**segment);
+    let mut segments = segments.filter(|segment| segment.discontinuity == discontinuity);
+    let newest = segments.clone().next();
+    let starts = |span: Option<Span>| span.is_some_and(|span| span.start == time);
+    if let Some(segment) = segments.find(|segment| starts(segment.span)) {
+        return Some(Named::Complete(segment));
+    }
+    let open = rendition.open.as_ref()?;
+    if open.span.is_some() {
+        let found = open.discontinuity == discontinuity && starts(open.span);
+        return found.then_some(Named::Open(open.msn));
+    }
+    let before = newest.filter(|newest| newest.msn + 1 == open.msn)?;
+    (before.span?.end() == time).then_some(Named::Next)
+}
+
+/// The manifest. With `low_latency` it announces the open segment, to be fetched while it is made. It is the same until
+/// there is another segment to announce or to complete.
+#[must_use]
+pub fn manifest(snapshot: &Snapshot, low_latency: bool) -> String {
+    let periods = timeline::periods(snapshot, low_latency);
     let mut text = String::with_capacity(4_096);
     text.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     // Writing to a string cannot fail.
-    let _ = presentation(&mut text, snapshot, config, &periods, published);
+    let _ = presentation(&mut text, snapshot, low_latency, &periods);
     text
 }
 
 fn presentation(
     text: &mut String,
     snapshot: &Snapshot,
-    config: Config,
+    low_latency: bool,
     periods: &[Period<'_>],
-    published: SystemTime,
 ) -> fmt::Result {
-    let profiles = format!("{PROFILE},{PROFILE_LOW_LATENCY}");
+    let low_latency_profile = if low_latency { PROFILE_LOW_LATENCY } else { "" };
+    let segment_ms = i64::from(snapshot.config.segment_ms);
     write!(
         text,
-        "<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{profiles}\" \
+        "<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{PROFILE}{low_latency_profile}\" \
          availabilityStartTime=\"{}\" publishTime=\"{}\" minBufferTime=\"{}\" maxSegmentDuration=\"{}\" ",
         iso8601(UNIX_EPOCH),
-        iso8601(published),
-        Seconds(i64::from(config.segment_ms)),
+        iso8601(timeline::published(snapshot, low_latency)),
+        Seconds(segment_ms),
         Seconds(longest_ms(snapshot, periods)),
     )?;
-    let target_ms = snapshot.target_s * 1_000;
     if snapshot.ended {
         let end_ms = periods.last().map_or(0, Period::end_ms);
+        let duration = Seconds(end_ms);
         writeln!(
             text,
-            "type=\"static\" mediaPresentationDuration=\"{}\">",
-            Seconds(end_ms)
+            "type=\"static\" mediaPresentationDuration=\"{duration}\">"
         )?;
     } else {
-        let listed_ms = config.playlist_segments as i64 * i64::from(config.segment_ms);
+        let target_ms = snapshot.target_s * 1_000;
+        let listed_ms = i64::try_from(snapshot.config.playlist_segments)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(segment_ms);
         writeln!(
             text,
             "type=\"dynamic\" minimumUpdatePeriod=\"{}\" timeShiftBufferDepth=\"{}\" \
              suggestedPresentationDelay=\"{}\">",
-            Seconds(i64::from(UPDATE_MS)),
+            Seconds(UPDATE_MS),
             Seconds(listed_ms.max(DEPTH_TARGETS_MIN * target_ms)),
             Seconds(DELAY_TARGETS * target_ms),
         )?;
-        let latency_ms = UPDATE_MS + LATENCY_PARTS * config.part_ms;
-        writeln!(
-            text,
-            "  <ServiceDescription id=\"0\">\n    \
-               <Latency target=\"{latency_ms}\" min=\"{UPDATE_MS}\" max=\"{}\"/>\n    \
-               <PlaybackRate min=\"0.96\" max=\"1.04\"/>\n  \
-             </ServiceDescription>",
-            LATENCY_TARGETS_MAX * target_ms.max(i64::from(latency_ms)),
-        )?;
+    }
+    if low_latency && !snapshot.ended {
+        service_description(text, snapshot)?;
     }
     for period in periods {
-        period_element(text, snapshot, config, period)?;
+        period_element(text, snapshot, low_latency, period)?;
     }
     write!(
         text,
@@ -180,6 +146,23 @@ fn presentation(
            <UTCTiming schemeIdUri=\"{CLOCK_BY_DATE}\" value=\"{TIME_PATH}\"/>\n\
          </MPD>\n"
     )
+}
+
+fn service_description(text: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    let latency_ms = UPDATE_MS + LATENCY_PARTS * part_ms(snapshot);
+    let longest_ms = LATENCY_TARGETS_MAX * latency_ms.max(snapshot.target_s * 1_000);
+    writeln!(
+        text,
+        "  <ServiceDescription id=\"0\">\n    \
+           <Latency target=\"{latency_ms}\" min=\"{UPDATE_MS}\" max=\"{longest_ms}\"/>\n    \
+           <PlaybackRate min=\"0.96\" max=\"1.04\"/>\n  \
+         </ServiceDescription>"
+    )
+}
+
+/// How long a chunk is at most.
+fn part_ms(snapshot: &Snapshot) -> i64 {
+    snapshot.part_target_us / 1_000
 }
 
 /// No segment is longer.
@@ -194,7 +177,7 @@ fn longest_ms(snapshot: &Snapshot, periods: &[Period<'_>]) -> i64 {
 fn period_element(
     text: &mut String,
     snapshot: &Snapshot,
-    config: Config,
+    low_latency: bool,
     period: &Period<'_>,
 ) -> fmt::Result {
     writeln!(
@@ -205,7 +188,7 @@ fn period_element(
         Seconds(period.start_ms)
     )?;
     for track in &period.tracks {
-        adaptation_set(text, snapshot, config, period, track)?;
+        adaptation_set(text, snapshot, low_latency, period, track)?;
     }
     writeln!(text, "  </Period>")
 }
@@ -213,7 +196,7 @@ fn period_element(
 fn adaptation_set(
     text: &mut String,
     snapshot: &Snapshot,
-    config: Config,
+    low_latency: bool,
     period: &Period<'_>,
     track: &Track<'_>,
 ) -> fmt::Result {
@@ -257,7 +240,7 @@ fn adaptation_set(
                </ProducerReferenceTime>",
         iso8601(start),
     )?;
-    segment_template(text, snapshot, config, period, track)?;
+    segment_template(text, snapshot, low_latency, period, track)?;
     representation(text, snapshot, track)?;
     writeln!(text, "    </AdaptationSet>")
 }
@@ -265,28 +248,26 @@ fn adaptation_set(
 fn segment_template(
     text: &mut String,
     snapshot: &Snapshot,
-    config: Config,
+    low_latency: bool,
     period: &Period<'_>,
     track: &Track<'_>,
 ) -> fmt::Result {
-    let name = track.rendition.name();
+    let (name, run) = (track.rendition.name(), &snapshot.run);
     write!(
         text,
         "      <SegmentTemplate timescale=\"{}\" presentationTimeOffset=\"{}\" \
-         initialization=\"{name}/{}\" media=\"{name}/{}-{}-$Time$.m4s\"",
+         initialization=\"{name}/{}\" media=\"{name}/{}\"",
         track.timescale(),
         track.presentation_time_offset(),
-        hls::init_name(&snapshot.run, track.init),
-        snapshot.run,
-        period.discontinuity,
+        init_name(run, track.init),
+        timed_segment_name(run, period.discontinuity, "$Time$"),
     )?;
-    if !snapshot.ended {
-        let early_ms = (period.usual_ms - i64::from(config.part_ms)).max(0);
+    if low_latency && !snapshot.ended {
+        let early_ms = (period.usual_ms - part_ms(snapshot)).max(0);
+        let (seconds, ms) = (early_ms / 1_000, early_ms % 1_000);
         write!(
             text,
-            " availabilityTimeOffset=\"{}.{:03}\" availabilityTimeComplete=\"false\"",
-            early_ms / 1_000,
-            early_ms % 1_000
+            " availabilityTimeOffset=\"{seconds}.{ms:03}\" availabilityTimeComplete=\"false\""
         )?;
     }
     text.push_str(">\n        <SegmentTimeline>\n");
@@ -296,16 +277,16 @@ fn segment_template(
 }
 
 /// Equal durations without a hole between them are one element.
-fn timeline_entries(text: &mut String, entries: &[Entry]) -> fmt::Result {
+fn timeline_entries(text: &mut String, entries: &[Span]) -> fmt::Result {
     let mut expected = None;
-    let same = |a: &Entry, b: &Entry| a.end() == b.time && a.duration == b.duration;
+    let same = |a: &Span, b: &Span| a.end() == b.start && a.duration == b.duration;
     for run in entries.chunk_by(same) {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             continue;
         };
         text.push_str("          <S");
-        if expected != Some(first.time) {
-            write!(text, " t=\"{}\"", first.time)?;
+        if expected != Some(first.start) {
+            write!(text, " t=\"{}\"", first.start)?;
         }
         write!(text, " d=\"{}\"", first.duration)?;
         if run.len() > 1 {

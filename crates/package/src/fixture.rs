@@ -277,7 +277,7 @@ impl Packaged {
             "the target duration never changes (H3)"
         );
         for rendition in &snapshot.renditions {
-            let now = Playlist::parse(&hls::media(&snapshot, rendition));
+            let now = Playlist::parse(&hls::media(&snapshot, rendition, hls::Form::Classic));
             assert_eq!(now.target_s, target_s);
             now.check_alone(rendition, self.source);
             if let Some(before) = self.playlists.get(rendition.name()) {

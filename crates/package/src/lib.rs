@@ -1,8 +1,8 @@
 //! Frames to deliverable bytes: where a stream is cut, what the pieces look like, what the playlists say.
 //!
-//! Owns: cut marks ([`cut`]), CMAF objects ([`cmaf`]), the sliding window of them ([`window`]), HLS playlists
-//! ([`hls`]), the DASH manifest ([`dash`]), FLV tags ([`flv`]) and MPEG-TS, continuous or in segments ([`ts`]). All of it is a pure function of the run, its frames and its cut marks, so that
-//! any node makes the same bytes (DESIGN 4).
+//! Owns: cut marks ([`cut`]), CMAF objects ([`cmaf`]), the sliding window of them ([`window`]) and their names
+//! ([`name`]), HLS playlists ([`hls`]), DASH manifests ([`dash`]), FLV tags ([`flv`]) and MPEG-TS, continuous or in
+//! segments ([`ts`]). All of it is a pure function of the run, its frames and its cut marks, so that any node makes the same bytes (DESIGN 4).
 //! Does not own: sockets, tasks, clocks. It must not come to depend on tokio, nor on how bytes travel.
 
 pub mod cmaf;
@@ -12,8 +12,10 @@ pub mod dash;
 mod fixture;
 pub mod flv;
 pub mod hls;
+pub mod name;
 mod segmenter;
 pub mod ts;
+pub mod wall;
 pub mod window;
 
 pub use cut::Numbers;

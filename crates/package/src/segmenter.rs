@@ -27,7 +27,7 @@ const LISTED_TARGETS_MIN: i64 = 3;
 const US: u32 = 1_000_000;
 
 /// How a run is packaged.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
     /// Wanted segment duration (`SEGMENT_DURATION`), milliseconds; at least 1000.
     pub segment_ms: u32,
@@ -155,7 +155,7 @@ impl Segmenter {
         self.cutter.next_numbers()
     }
 
-    /// Counts the segments that became complete: a playlist changes with it.
+    /// Counts the segments that became complete: a playlist of segments changes with it.
     #[must_use]
     pub fn segments_made(&self) -> u64 {
         let ts = self.ts.as_ref().map_or(0, |ts| ts.segments_made);
@@ -166,11 +166,21 @@ impl Segmenter {
             + ts
     }
 
+    /// Counts the parts that became complete: a playlist of parts changes with it, or with [`Self::segments_made`].
+    #[must_use]
+    pub fn parts_made(&self) -> u64 {
+        let lanes = self.lanes.iter();
+        lanes.map(|lane| lane.packager.parts_made()).sum()
+    }
+
     /// What can be asked for now; none until the target duration is known and each track has a complete segment. A track
     /// that joins later is there once it has one.
     #[must_use]
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         let target_s = self.cutter.target_s()?;
+        // A run that ended before its first part was complete is all in one.
+        let part_target_us = self.cutter.part_target_us();
+        let part_target_us = part_target_us.unwrap_or(target_s * i64::from(US));
         let begun: Vec<&Lane> = self
             .lanes
             .iter()
@@ -187,6 +197,7 @@ impl Segmenter {
         Some(Arc::new(Snapshot {
             run: self.run.clone(),
             target_s,
+            part_target_us,
             renditions,
             ts: self
                 .ts
@@ -194,6 +205,7 @@ impl Segmenter {
                 .map(|ts| ts.rendition.clone())
                 .filter(|ts| !ts.segments.is_empty()),
             ended: self.ended,
+            config: self.config,
         }))
     }
 

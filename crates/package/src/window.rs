@@ -9,6 +9,8 @@ use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use weir_media::{Anchor, Kind, Track};
 
+use crate::Config;
+
 /// An init object: what a player needs before any segment of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Init {
@@ -48,16 +50,30 @@ pub struct Segment {
     pub init: Option<Arc<Init>>,
     /// Media time, microseconds.
     pub duration_us: i64,
-    /// When its first sample is decoded (tfdt), ticks of its track; 0 in MPEG-TS.
-    pub decode_time: u64,
-    /// How long its samples last, ticks of its track; 0 in MPEG-TS.
-    pub duration_ticks: i64,
-    /// How long after it is decoded the first sample of its epoch is presented, ticks of its track.
-    pub composition_ticks: i64,
+    /// When its samples are presented, on the track's timescale; none when it has none, or is MPEG-TS.
+    pub span: Option<Span>,
     /// The wall time of its first sample.
     pub program_date_time: SystemTime,
     /// Its parts, in order. None when the track was silent: then it is a gap.
     pub parts: Vec<Part>,
+}
+
+/// Presentation times on a track's timescale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Where the first sample begins, ticks: its decode time plus the composition offset of the first sample of its
+    /// epoch, so that spans without a hole between them follow each other exactly.
+    pub start: i64,
+    /// How long the samples last, ticks.
+    pub duration: i64,
+}
+
+impl Span {
+    /// Where the last sample ends, ticks.
+    #[must_use]
+    pub fn end(&self) -> i64 {
+        self.start.saturating_add(self.duration)
+    }
 }
 
 impl Segment {
@@ -99,7 +115,7 @@ pub struct Rendition {
     pub unlisted: usize,
     /// How long the longest playlist was, microseconds.
     longest_us: i64,
-    /// Parts of the segment that is being made, its number, and its init object.
+    /// What there is of the segment that is being made.
     pub open: Option<Open>,
 }
 
@@ -108,12 +124,16 @@ pub struct Rendition {
 pub struct Open {
     /// Media sequence number.
     pub msn: u64,
+    /// Discontinuity sequence number.
+    pub discontinuity: u64,
+    /// Whether it comes after a discontinuity.
+    pub after_discontinuity: bool,
     /// The init object it needs.
     pub init: Arc<Init>,
-    /// See [`Segment::decode_time`]; 0 before its first part.
-    pub decode_time: u64,
-    /// See [`Segment::composition_ticks`].
-    pub composition_ticks: i64,
+    /// When the samples of its parts are presented; none before its first part.
+    pub span: Option<Span>,
+    /// The wall time of its first sample; of the cut before it as long as it has none.
+    pub program_date_time: SystemTime,
     /// Its parts so far.
     pub parts: Vec<Part>,
 }
@@ -227,12 +247,16 @@ pub struct Snapshot {
     pub run: String,
     /// EXT-X-TARGETDURATION, seconds; constant for the run.
     pub target_s: i64,
+    /// The longest a part may be (PART-TARGET), microseconds; constant for the run.
+    pub part_target_us: i64,
     /// Video before audio.
     pub renditions: Vec<Rendition>,
     /// Every track in one MPEG-TS rendition, while somebody asks for it.
     pub ts: Option<Rendition>,
     /// The run is over: the playlist ends.
     pub ended: bool,
+    /// How it is packaged.
+    pub config: Config,
 }
 
 impl Snapshot {

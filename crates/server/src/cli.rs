@@ -234,12 +234,7 @@ mod tests {
 
     #[test]
     fn flags_without_a_meaning_are_refused() {
-        for args in [
-            "weir --redis-url x",
-            "weir --cdn-addr x",
-            "weir --nonsense",
-            "weir fly",
-        ] {
+        for args in ["weir --redis-url x", "weir --nonsense", "weir fly"] {
             let error = parse(args).expect_err(args);
             assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{args}");
         }

@@ -82,6 +82,8 @@ pub struct Server {
     pub port: u16,
     /// The address of the primary HTTP listener.
     pub httpflv_addr: SocketAddr,
+    /// The address of the listener that a CDN fetches from.
+    pub cdn_addr: SocketAddr,
     /// Threads of the runtime.
     pub workers: usize,
     /// Connections open at once, of all listeners.
@@ -114,6 +116,10 @@ pub struct Hls {
     pub segment_duration: Duration,
     /// Segments in a live playlist.
     pub playlist_size: usize,
+    /// Whether playlists tell parts of segments as they come.
+    pub low_latency: bool,
+    /// The streams that are an exception to `low_latency`.
+    pub low_latency_except: Vec<StreamName>,
     /// The folder that live streams are written to as well, if any.
     pub path: Option<PathBuf>,
 }
@@ -192,6 +198,8 @@ pub struct Limits {
     pub viewer_lag: Duration,
     /// MiB that a viewer may fall behind.
     pub viewer_lag_mb: usize,
+    /// Requests of one address that may wait for media at once; 0 for any number.
+    pub blocked_requests_per_ip: usize,
 }
 
 /// `[log]`
@@ -321,6 +329,7 @@ impl Default for Server {
             host: Ipv4Addr::UNSPECIFIED.into(),
             port: 8080,
             httpflv_addr: any_interface(8080),
+            cdn_addr: any_interface(8084),
             workers: 0,
             max_connections: 50_000,
             node_id: String::new(),
@@ -346,6 +355,8 @@ impl Default for Hls {
             addr: any_interface(8081),
             segment_duration: Duration::from_secs(2),
             playlist_size: 10,
+            low_latency: true,
+            low_latency_except: Vec::new(),
             path: None,
         }
     }
@@ -404,6 +415,7 @@ impl Default for Limits {
             write_stall_timeout: Duration::from_secs(15),
             viewer_lag: Duration::from_secs(8),
             viewer_lag_mb: 8,
+            blocked_requests_per_ip: 64,
         }
     }
 }
@@ -431,11 +443,12 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 41] = [
+    const OTHER: [(&str, &str); 45] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
         ("server.httpflv_addr", "127.0.0.1:9001"),
+        ("server.cdn_addr", "127.0.0.1:9006"),
         ("server.workers", "3"),
         ("server.max_connections", "10"),
         ("server.node_id", "node-1"),
@@ -447,6 +460,8 @@ mod tests {
         ("hls.addr", "127.0.0.1:9003"),
         ("hls.segment_duration", "4"),
         ("hls.playlist_size", "5"),
+        ("hls.low_latency", "false"),
+        ("hls.low_latency_except", "stage,lobby"),
         ("hls.path", "segments"),
         ("tls.cert", "cert.pem"),
         ("tls.key", "key.pem"),
@@ -471,6 +486,7 @@ mod tests {
         ("limits.write_stall_timeout", "5"),
         ("limits.viewer_lag", "5"),
         ("limits.viewer_lag_mb", "5"),
+        ("limits.blocked_requests_per_ip", "5"),
         ("log.level", "info,weir_gateway=debug"),
         ("log.format", "json"),
     ];
@@ -516,6 +532,8 @@ mod tests {
             ("STREAM_TIMEOUT", "", "edge.stream_timeout"),
             ("SEGMENT_DURATION", "", "hls.segment_duration"),
             ("PLAYLIST_SIZE", "", "hls.playlist_size"),
+            ("LOW_LATENCY_HLS", "", "hls.low_latency"),
+            ("CDN_ADDR", "cdn-addr", "server.cdn_addr"),
             ("HLS_PATH", "hls-storage", "hls.path"),
             ("ENABLE_GOP_CACHE", "gop-cache", "gop_cache.enabled"),
             ("MAX_GOPS", "max-gops", "gop_cache.max_gops"),

@@ -18,16 +18,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+pub use hub::Observed;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use weir_gateway::{
-    Gateway,
-    derive::disk::Disk,
-    net::{listener::Connections, tls::CertificateStore},
-};
+use weir_gateway::Gateway;
 
 /// What Prometheus asks for first, and what the library writes.
 const OPEN_METRICS: &str = "application/openmetrics-text";
@@ -41,13 +38,7 @@ const PLAIN_TYPE: HeaderValue =
 const OTHER: &str = "other";
 
 /// Adds `/metrics`, and counts the requests of every route.
-pub fn observe(
-    router: Router,
-    gateway: &Gateway,
-    connections: Connections,
-    certificates: Option<CertificateStore>,
-    disk: Option<Disk>,
-) -> Router {
+pub fn observe(router: Router, gateway: &Gateway, observed: Observed) -> Router {
     let requests = Requests::default();
     // A promised name is there from the first scrape on.
     let _ = requests.get_or_create(&RequestLabels {
@@ -61,12 +52,7 @@ pub fn observe(
         "HTTP requests by route, counted when the head of the answer is ready",
         requests.clone(),
     );
-    registry.register_collector(Box::new(hub::Collector::new(
-        gateway,
-        connections,
-        certificates,
-        disk,
-    )));
+    registry.register_collector(Box::new(hub::Collector::new(gateway, observed)));
     registry.register_collector(Box::<process::Collector>::default());
     let metrics = Router::new()
         .route("/metrics", get(scrape))
@@ -185,9 +171,13 @@ fn status_label(status: StatusCode) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, time::Duration};
 
     use axum::http::request;
+    use weir_gateway::{
+        deliver::hls::{Identity, Viewers},
+        net::{client::TrustedProxies, listener::Connections},
+    };
     use weir_hub::{Hub, Join, LagLimit, Limits, Moment, Publisher, Retention, Role};
     use weir_media::{SessionClock, StreamName};
 
@@ -295,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn requests_are_counted_by_template_and_never_by_name() {
         let routes = Router::new().route("/live/{name}", get(|| async { StatusCode::NOT_FOUND }));
-        let router = observe(routes, &gateway(), Connections::new(1), None, None);
+        let router = observe(routes, &gateway(), nothing_else());
         for path in ["/live/marker-1", "/live/marker-2", "/marker/3/4"] {
             ask::get(&router, path).await;
         }
@@ -447,7 +437,20 @@ mod tests {
     }
 
     fn observed(gateway: &Gateway) -> Router {
-        observe(Router::new(), gateway, Connections::new(1), None, None)
+        observe(Router::new(), gateway, nothing_else())
+    }
+
+    fn nothing_else() -> Observed {
+        Observed {
+            connections: Connections::new(1),
+            certificates: None,
+            disk: None,
+            viewers: Viewers::new(
+                Identity::Off,
+                Duration::from_secs(1),
+                TrustedProxies::default(),
+            ),
+        }
     }
 
     fn publish<'a>(hub: &Hub, names: impl IntoIterator<Item = &'a str>) -> Vec<Publisher> {
@@ -469,7 +472,7 @@ mod tests {
     }
 
     fn gateway() -> Gateway {
-        let second = std::time::Duration::from_secs(1);
+        let second = Duration::from_secs(1);
         let gop_cache = Retention {
             groups_max: 1,
             floor_ms: 0,

@@ -21,7 +21,10 @@ use axum::{
 };
 use serde::Serialize;
 use weir_gateway::{
-    deliver::relay::{self, Relays},
+    deliver::{
+        hls::Viewers,
+        relay::{self, Relays},
+    },
     on_demand::{Absent, OnDemand},
 };
 use weir_hub::{Hub, State as StreamState, Stream};
@@ -33,6 +36,7 @@ pub struct Status {
     hub: Arc<Hub>,
     on_demand: OnDemand,
     relays: Relays,
+    viewers: Viewers,
     started: Instant,
     ready: Arc<AtomicBool>,
 }
@@ -40,11 +44,18 @@ pub struct Status {
 impl Status {
     /// The status of a server that started at `started` and is not ready yet.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, on_demand: OnDemand, relays: Relays, started: Instant) -> Self {
+    pub fn new(
+        hub: Arc<Hub>,
+        on_demand: OnDemand,
+        relays: Relays,
+        viewers: Viewers,
+        started: Instant,
+    ) -> Self {
         Self {
             hub,
             on_demand,
             relays,
+            viewers,
             started,
             ready: Arc::default(),
         }
@@ -103,6 +114,8 @@ struct StreamRow {
     bitrate_bps: u64,
     viewers: u64,
     viewers_by_protocol: BTreeMap<&'static str, u64>,
+    /// Players behind a CDN that say who they are; no part of `viewers`.
+    cdn_viewers: u64,
     bytes_in: u64,
     frames: u64,
     tracks: Vec<TrackRow>,
@@ -171,7 +184,7 @@ async fn streams(State(status): State<Status>) -> Response {
     let absent = absent.map(absent_row);
     let streams = running
         .iter()
-        .map(|stream| row(&status.hub, stream, now))
+        .map(|stream| row(&status, stream, now))
         .chain(absent)
         .collect();
     let relays = status.relays.statuses();
@@ -186,9 +199,9 @@ async fn streams(State(status): State<Status>) -> Response {
     (headers, Json(Streams { streams, relays })).into_response()
 }
 
-fn row(hub: &Hub, stream: &Stream, now: Instant) -> StreamRow {
+fn row(status: &Status, stream: &Stream, now: Instant) -> StreamRow {
     let known = stream.status(now);
-    let viewers_by_protocol = hub.sessions().viewers(stream.name());
+    let viewers_by_protocol = status.hub.sessions().viewers(stream.name());
     StreamRow {
         name: stream.name().to_string(),
         state: known.state.as_str(),
@@ -197,6 +210,7 @@ fn row(hub: &Hub, stream: &Stream, now: Instant) -> StreamRow {
         bitrate_bps: known.bitrate_bps,
         viewers: viewers_by_protocol.values().sum(),
         viewers_by_protocol,
+        cdn_viewers: status.viewers.count_behind_cdn(stream.name()),
         bytes_in: known.bytes_in,
         frames: known.frames,
         tracks: known.tracks.iter().map(track).collect(),
@@ -274,6 +288,7 @@ mod tests {
 
     use bytes::Bytes;
     use serde_json::{Value, json};
+    use weir_gateway::{deliver::hls::Identity, net::client::TrustedProxies};
     use weir_hub::{Limits, Moment, Retention, Role};
     use weir_media::{SessionClock, StreamName, TrackId};
 
@@ -342,7 +357,7 @@ mod tests {
     async fn status_shows_what_is_known_of_a_stream() {
         let (status, hub) = served();
         let publisher = publish(&hub, "demo");
-        let answer = get(&router(status), "/status").await;
+        let answer = get(&router(status.clone()), "/status").await;
         assert_eq!(answer.header(header::CACHE_CONTROL), "no-store");
         assert_eq!(answer.header(header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
         let mut shown = json_of(&answer);
@@ -356,6 +371,7 @@ mod tests {
             "bitrate_bps": 0,
             "viewers": 0,
             "viewers_by_protocol": {},
+            "cdn_viewers": 0,
             "bytes_in": 0,
             "frames": 0,
             "tracks": [],
@@ -371,7 +387,7 @@ mod tests {
         assert_eq!(shown, expected);
         drop(publisher);
         let waiting = hub.get(&name("demo")).expect("it is in its grace");
-        let row = row(&hub, &waiting, Instant::now());
+        let row = row(&status, &waiting, Instant::now());
         assert_eq!((row.state, row.reason.is_some()), ("waiting", true));
     }
 
@@ -432,6 +448,11 @@ mod tests {
                 Arc::clone(&hub),
                 OnDemand::new(None, Duration::from_secs(1)),
                 Relays::new(Vec::new(), Vec::new()),
+                Viewers::new(
+                    Identity::Off,
+                    Duration::from_secs(1),
+                    TrustedProxies::default(),
+                ),
                 started.expect("the machine runs longer"),
             ),
             hub,

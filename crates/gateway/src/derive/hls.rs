@@ -1,14 +1,14 @@
-//! The HLS output of every stream.
+//! The HLS and DASH output of every stream.
 //!
-//! Owns: one packaging task per run, and what it publishes: the window of objects and each playlist, rendered once per
-//! change together with its gzip form. Does not own: what is in them (crate `package`) or requests
-//! ([`crate::deliver::hls`]).
+//! Owns: one packaging task per run, and what it publishes: the window of objects, with every part, and each playlist and
+//! manifest, rendered when somebody first asks for it, once per change, together with its gzip form. Does not own: what is in them
+//! (crate `package`) or requests ([`crate::deliver::hls`]).
 
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io::Write as _,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -19,8 +19,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_hub::{Hub, Join, LagLimit, RunId, Stream};
 use weir_media::StreamName;
-pub use weir_package::Config;
-use weir_package::{Numbers, Segmenter, hls, window::Snapshot};
+pub use weir_package::Config as Packaging;
+use weir_package::{
+    Numbers, Segmenter, dash,
+    hls::{self, Form},
+    window::{Rendition, Snapshot},
+};
 
 use super::disk::Disk;
 use crate::net::tasks::Tasks;
@@ -39,7 +43,7 @@ const LINGER: Duration = Duration::from_secs(30);
 /// How long MPEG-TS is made after the last time its playlist was asked for: players ask once a target duration.
 const TS_LINGER: Duration = Duration::from_secs(30);
 
-/// A playlist as it is sent.
+/// A playlist or manifest as it is sent.
 #[derive(Debug)]
 pub struct Playlist {
     /// The text.
@@ -80,38 +84,62 @@ fn weak_etag(text: &str) -> HeaderValue {
 pub struct Published {
     /// The objects.
     pub snapshot: Arc<Snapshot>,
-    /// The media playlist of each rendition, in the order of the snapshot's.
-    pub playlists: Vec<Playlist>,
-    /// The media playlist of the MPEG-TS rendition, while somebody asks for it.
-    pub ts_playlist: Option<Playlist>,
+    /// Whether parts are listed and served as well, and playlists are waited for.
+    pub low_latency: bool,
+    /// What has been asked for of each rendition, in the order of the snapshot's.
+    playlists: Vec<Rendered>,
+    ts_playlist: OnceLock<Playlist>,
+    manifest: OnceLock<Playlist>,
+}
+
+#[derive(Debug, Default)]
+struct Rendered {
+    whole: OnceLock<Playlist>,
+    delta: OnceLock<Playlist>,
 }
 
 impl Published {
-    fn render(snapshot: Arc<Snapshot>) -> Arc<Self> {
-        let renditions = snapshot.renditions.iter();
-        let playlists = renditions
-            .map(|rendition| Playlist::new(hls::media(&snapshot, rendition)))
-            .collect();
-        let ts_playlist = snapshot
-            .ts
-            .as_ref()
-            .map(|ts| Playlist::new(hls::media(&snapshot, ts)));
+    /// Publishes a snapshot.
+    #[must_use]
+    pub fn new(snapshot: Arc<Snapshot>, low_latency: bool) -> Arc<Self> {
+        let playlists = snapshot.renditions.iter().map(|_| Rendered::default());
         Arc::new(Self {
-            playlists,
-            ts_playlist,
+            playlists: playlists.collect(),
+            ts_playlist: OnceLock::new(),
+            manifest: OnceLock::new(),
             snapshot,
+            low_latency,
         })
     }
 
-    /// The media playlist of a rendition.
+    /// The media playlist of a rendition; as a delta update if `skip`, where there are such.
     #[must_use]
-    pub fn playlist(&self, rendition: &str) -> Option<&Playlist> {
-        let at = self
-            .snapshot
-            .renditions
-            .iter()
-            .position(|known| known.name() == rendition)?;
-        self.playlists.get(at)
+    pub fn playlist(&self, rendition: &Rendition, skip: bool) -> Option<&Playlist> {
+        let names = self.snapshot.renditions.iter().map(Rendition::name);
+        let (_, rendered) = names
+            .zip(&self.playlists)
+            .find(|(name, _)| *name == rendition.name())?;
+        let (place, form) = match (self.low_latency, skip) {
+            (false, _) => (&rendered.whole, Form::Classic),
+            (true, false) => (&rendered.whole, Form::LowLatency),
+            (true, true) => (&rendered.delta, Form::Delta),
+        };
+        Some(place.get_or_init(|| Playlist::new(hls::media(&self.snapshot, rendition, form))))
+    }
+
+    /// The DASH manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Playlist {
+        let render = || Playlist::new(dash::manifest(&self.snapshot, self.low_latency));
+        self.manifest.get_or_init(render)
+    }
+
+    /// The media playlist of the MPEG-TS rendition, while somebody asks for it.
+    #[must_use]
+    pub fn ts_playlist(&self) -> Option<&Playlist> {
+        let ts = self.snapshot.ts.as_ref()?;
+        let render = || Playlist::new(hls::media(&self.snapshot, ts, Form::Classic));
+        Some(self.ts_playlist.get_or_init(render))
     }
 }
 
@@ -135,6 +163,23 @@ impl TsDemand {
         self.0
             .lock()
             .is_some_and(|asked| now.saturating_duration_since(asked) < TS_LINGER)
+    }
+}
+
+/// How streams are packaged.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Segments, parts and playlists.
+    pub packaging: Packaging,
+    /// Whether playlists tell parts (LL-HLS).
+    pub low_latency: bool,
+    /// The streams that are an exception to that.
+    pub low_latency_except: Arc<[StreamName]>,
+}
+
+impl Config {
+    fn is_low_latency(&self, name: &StreamName) -> bool {
+        self.low_latency != self.low_latency_except.contains(name)
     }
 }
 
@@ -202,10 +247,14 @@ impl Outputs {
         self.tasks.spawn(async move {
             let (name, run) = (stream.name().clone(), stream.run());
             let numbers = outputs.first_numbers(&name, run);
-            let segmenter = Segmenter::new(outputs.config, run.to_string(), numbers);
-            let publish = |snapshot: Option<Arc<Snapshot>>| {
-                let published = snapshot.map(Published::render);
-                if let (Some(disk), Some(published)) = (&outputs.disk, &published) {
+            let packaging = outputs.config.packaging;
+            let segmenter = Segmenter::new(packaging, run.to_string(), numbers);
+            let low_latency = outputs.config.is_low_latency(&name);
+            let publish = |snapshot: Option<Arc<Snapshot>>, change: Change| {
+                let published = snapshot.map(|snapshot| Published::new(snapshot, low_latency));
+                if let (Some(disk), Some(published), Change::Segment) =
+                    (&outputs.disk, &published, change)
+                {
                     disk.publish(&name, Arc::clone(published));
                 }
                 publish.send_replace(published);
@@ -257,18 +306,27 @@ impl Outputs {
     }
 }
 
+/// What became complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// Parts only.
+    Part,
+    /// A segment of some rendition.
+    Segment,
+}
+
 /// Packages a run from its first frame to its end; says where the next one counts from.
 async fn package(
     stream: Arc<Stream>,
     mut segmenter: Segmenter,
     ts: &TsDemand,
-    publish: impl Fn(Option<Arc<Snapshot>>),
+    publish: impl Fn(Option<Arc<Snapshot>>, Change),
 ) -> Numbers {
     let mut cursor = stream.feed().cursor(Join::NewestSync, LagLimit::RING);
     // Only the feed is needed from here on.
     drop(stream);
     let mut items = Vec::new();
-    let mut published = 0;
+    let mut published = (0, 0);
     while let Some(skipped) = cursor.next(&mut items).await {
         if skipped > 0 {
             tracing::warn!(skipped, "the packager is too slow for this stream");
@@ -277,12 +335,18 @@ async fn package(
         for item in items.drain(..) {
             segmenter.push(&item.epoch, &item.frame);
         }
-        if segmenter.segments_made() != published {
-            published = segmenter.segments_made();
-            publish(segmenter.snapshot());
+        let made = (segmenter.segments_made(), segmenter.parts_made());
+        if made != published {
+            let change = if made.0 == published.0 {
+                Change::Part
+            } else {
+                Change::Segment
+            };
+            published = made;
+            publish(segmenter.snapshot(), change);
         }
     }
     segmenter.finish();
-    publish(segmenter.snapshot());
+    publish(segmenter.snapshot(), Change::Segment);
     segmenter.next_numbers()
 }

@@ -105,7 +105,9 @@ impl TrustedProxies {
         client
     }
 
-    fn trusts(&self, addr: IpAddr) -> bool {
+    /// Whether an address is that of a trusted proxy.
+    #[must_use]
+    pub fn trusts(&self, addr: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(addr))
     }
 }

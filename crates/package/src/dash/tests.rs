@@ -2,25 +2,17 @@
 
 use std::sync::Arc;
 
-use weir_media::{Frame, Kind, TrackId, VIDEO_TIMESCALE, rescale};
-
 use super::*;
 use crate::fixture::{
-    self, AUDIO, BOTH, CONFIG, Packaged, S, Source, Timed, VIDEO, epoch, expect, interleave,
-    ordinary, video, video_gop, wall,
+    self, AUDIO, BOTH, Packaged, S, Source, Timed, epoch, expect, interleave, ordinary, video_gop,
 };
-
-/// When every manifest is published.
-fn published() -> SystemTime {
-    wall(12_345_678)
-}
 
 fn of(frames: &[Timed], source: Source) -> Arc<Snapshot> {
     Packaged::of(frames, source).snapshot()
 }
 
 fn text(snapshot: &Snapshot) -> String {
-    manifest(snapshot, CONFIG, published())
+    manifest(snapshot, true)
 }
 
 #[test]

@@ -8,13 +8,16 @@
 //! between the two ends. So the open segment is told to last what segments do while they are steady, and rather too
 //! little than too much when they are not.
 
-use std::{collections::BTreeMap, time::UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use weir_media::{codec::Codec, rescale};
+use weir_media::{self as media, codec::Codec, rescale};
 
 use crate::{
     Config,
-    window::{Init, Open, Rendition, Segment, Snapshot},
+    window::{Init, Open, Rendition, Snapshot, Span},
 };
 
 const US: u32 = 1_000_000;
@@ -41,30 +44,17 @@ pub(super) struct Track<'a> {
     pub(super) rendition: &'a Rendition,
     pub(super) init: &'a Init,
     /// Never empty; times only go up.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<Span>,
     /// Whether every segment starts with a sync sample.
     pub(super) independent: bool,
-}
-
-/// A segment: S@t and S@d, in ticks of its track.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) time: u64,
-    pub(super) duration: u64,
-}
-
-impl Entry {
-    pub(super) fn end(&self) -> u64 {
-        self.time.saturating_add(self.duration)
-    }
 }
 
 impl Period<'_> {
     /// Where its last segment ends, milliseconds since the unix epoch.
     pub(super) fn end_ms(&self) -> i64 {
         let ends = self.tracks.iter().map(|track| {
-            let end = track.entries.last().map_or(0, Entry::end);
-            let from_start = ticks(end) - track.presentation_time_offset();
+            let end = track.entries.last().map_or(0, Span::end);
+            let from_start = end - track.presentation_time_offset();
             rescale(from_start, track.timescale(), 1_000)
         });
         self.start_ms + ends.max().unwrap_or(0)
@@ -85,29 +75,23 @@ impl Track<'_> {
     /// The longest segment, milliseconds, rounded up.
     pub(super) fn longest_ms(&self) -> i64 {
         let longest = self.entries.iter().map(|entry| entry.duration).max();
-        rescale(ticks(longest.unwrap_or(0)), self.timescale(), 1_000) + 1
+        rescale(longest.unwrap_or(0), self.timescale(), 1_000) + 1
     }
 }
 
-/// The time that names a segment (S@t): when its first sample is presented, in ticks. It is its decode time and the
-/// composition offset of the first sample of its epoch, so that segments without a hole between them follow each other
-/// exactly.
-pub(super) fn segment_time(decode_time: u64, composition_ticks: i64) -> u64 {
-    decode_time.saturating_add_signed(composition_ticks)
-}
-
 /// What the manifest announces, in order.
-pub(super) fn periods(snapshot: &Snapshot, config: Config) -> Vec<Period<'_>> {
+pub(super) fn periods(snapshot: &Snapshot, low_latency: bool) -> Vec<Period<'_>> {
     let mut periods = BTreeMap::<u64, Period<'_>>::new();
     for rendition in &snapshot.renditions {
         let listed = rendition.listed().filter_map(|segment| {
-            let init = segment.init.as_deref().filter(|_| !segment.is_gap())?;
-            Some((init, complete(segment), segment.independent()))
+            let init = segment.init.as_deref()?;
+            Some((init, segment.span?, segment.independent()))
         });
-        for (init, entry, independent) in listed.chain(open(snapshot, rendition, config)) {
+        let open = open(snapshot, rendition).filter(|_| low_latency);
+        for (init, entry, independent) in listed.chain(open) {
             let period = periods
                 .entry(init.discontinuity)
-                .or_insert_with(|| Period::starting(init, rendition, config));
+                .or_insert_with(|| Period::starting(init, rendition, snapshot.config));
             match period.tracks.last_mut() {
                 Some(track) if track.rendition.name() == rendition.name() => {
                     track.entries.push(entry);
@@ -125,6 +109,40 @@ pub(super) fn periods(snapshot: &Snapshot, config: Config) -> Vec<Period<'_>> {
     periods.into_values().collect()
 }
 
+/// When the manifest became what it is: the mean over all tracks of the wall time that each had reached when it last had
+/// something to announce. It goes up with every change, whichever track it comes from, and with nothing else
+/// (CONFORMANCE D2).
+pub(super) fn published(snapshot: &Snapshot, low_latency: bool) -> SystemTime {
+    let since_epoch = |rendition: &Rendition| {
+        let reached = announced(snapshot, rendition, low_latency);
+        reached.duration_since(UNIX_EPOCH).unwrap_or_default()
+    };
+    let sum: Duration = snapshot.renditions.iter().map(since_epoch).sum();
+    let count = u32::try_from(snapshot.renditions.len()).unwrap_or(u32::MAX);
+    // The end may come when no track has anything new.
+    let ended = Duration::from_millis(snapshot.ended.into());
+    UNIX_EPOCH + sum / count.max(1) + ended
+}
+
+/// The wall time that a track had reached when it last had something to announce.
+fn announced(snapshot: &Snapshot, rendition: &Rendition, low_latency: bool) -> SystemTime {
+    let made = |us: i64| Duration::from_micros(us.unsigned_abs());
+    let open = rendition.open.as_ref();
+    if let Some(open) = open.filter(|_| low_latency && !snapshot.ended)
+        && let Some(first) = open.parts.first()
+    {
+        let usual_us = usual_us(rendition, open.discontinuity, snapshot.config);
+        let told_us = match expected_us(open, usual_us) {
+            expected_us if expected_us == usual_us => first.duration_us,
+            expected_us => expected_us - step_us(usual_us),
+        };
+        return open.program_date_time + made(told_us);
+    }
+    rendition.segments.back().map_or(UNIX_EPOCH, |segment| {
+        segment.program_date_time + made(segment.duration_us)
+    })
+}
+
 impl Period<'_> {
     fn starting(init: &Init, lead: &Rendition, config: Config) -> Self {
         let start = init.begins.wall.duration_since(UNIX_EPOCH);
@@ -137,79 +155,58 @@ impl Period<'_> {
     }
 }
 
-fn complete(segment: &Segment) -> Entry {
-    Entry {
-        time: segment_time(segment.decode_time, segment.composition_ticks),
-        duration: u64::try_from(segment.duration_ticks).unwrap_or(0),
-    }
-}
-
 /// The open segment, from its first part on.
-fn open<'a>(
-    snapshot: &Snapshot,
-    rendition: &'a Rendition,
-    config: Config,
-) -> Option<(&'a Init, Entry, bool)> {
+fn open<'a>(snapshot: &Snapshot, rendition: &'a Rendition) -> Option<(&'a Init, Span, bool)> {
     let open = rendition.open.as_ref().filter(|_| !snapshot.ended)?;
-    let first = open.parts.first()?;
-    let time = segment_time(open.decode_time, open.composition_ticks);
-    let mut others = snapshot.renditions.iter();
-    let lead = others.next().filter(|lead| lead.name() != rendition.name());
-    let lead_end_us = lead.and_then(|lead| end_us(lead, open.msn, config));
+    let (span, first) = (open.span?, open.parts.first()?);
+    let lead = snapshot.renditions.first();
+    let lead = lead.filter(|lead| lead.name() != rendition.name());
+    let lead_end_us = lead.and_then(|lead| end_us(lead, open.msn, snapshot.config));
     let duration = match lead_end_us {
-        Some(end_us) => until(open, time, end_us),
-        None => rescale(
-            expected_us(open, rendition, config),
-            US,
-            open.init.track.timescale,
-        ),
+        Some(end_us) => until(&open.init.track, span, end_us),
+        None => {
+            let usual_us = usual_us(rendition, open.discontinuity, snapshot.config);
+            rescale(expected_us(open, usual_us), US, open.init.track.timescale)
+        }
     };
-    let entry = Entry {
-        time,
-        duration: u64::try_from(duration).unwrap_or(0),
-    };
-    Some((&open.init, entry, first.independent))
+    Some((&open.init, Span { duration, ..span }, first.independent))
 }
 
 /// Where the segment of that number ends, or is going to end, presentation time in microseconds.
 fn end_us(lead: &Rendition, msn: u64, config: Config) -> Option<i64> {
-    let us = |time: u64, init: &Init| rescale(ticks(time), init.track.timescale, US);
+    let us = |ticks: i64, init: &Init| rescale(ticks, init.track.timescale, US);
     if let Some(segment) = lead.segment(msn) {
-        let init = segment.init.as_deref().filter(|_| !segment.is_gap())?;
-        return Some(us(complete(segment).end(), init));
+        return Some(us(segment.span?.end(), segment.init.as_deref()?));
     }
     let open = lead.open.as_ref().filter(|open| open.msn == msn)?;
-    open.parts.first()?;
-    let begins = segment_time(open.decode_time, open.composition_ticks);
-    Some(us(begins, &open.init) + expected_us(open, lead, config))
+    let usual_us = usual_us(lead, open.discontinuity, config);
+    Some(us(open.span?.start, &open.init) + expected_us(open, usual_us))
 }
 
-/// Ticks from `time` to the first frame that begins at or after `end_us`: all tracks are cut where the lead track is.
-fn until(open: &Open, time: u64, end_us: i64) -> i64 {
-    let track = &open.init.track;
+/// Ticks from the start of a span to the first frame that begins at or after `end_us`, which is not within it: all
+/// tracks are cut where the lead track is.
+fn until(track: &media::Track, span: Span, end_us: i64) -> i64 {
     let frame = match &track.codec {
         Codec::Aac(config) => i64::from(config.frame_len),
         Codec::H264(_) => 1,
     };
-    let wanted = rescale(end_us, US, track.timescale) - ticks(time);
-    let made = rescale(made_us(open), US, track.timescale);
-    let frames = (wanted.max(made) + frame - 1).div_euclid(frame);
-    frames.max(1) * frame
+    let wanted = rescale(end_us, US, track.timescale) - span.start;
+    (wanted.max(span.duration) + frame - 1).div_euclid(frame) * frame
 }
 
 /// How long the open segment is going to last: as long as usual, or more once it has.
-fn expected_us(open: &Open, rendition: &Rendition, config: Config) -> i64 {
-    let usual_us = usual_us(rendition, open.init.discontinuity, config);
-    let made_us = made_us(open);
+fn expected_us(open: &Open, usual_us: i64) -> i64 {
+    let made_us: i64 = open.parts.iter().map(|part| part.duration_us).sum();
     if made_us < usual_us {
         return usual_us;
     }
-    let step_us = usual_us.max(STEP_US_MIN);
+    let step_us = step_us(usual_us);
     usual_us + ((made_us - usual_us) / step_us + 1) * step_us
 }
 
-fn made_us(open: &Open) -> i64 {
-    open.parts.iter().map(|part| part.duration_us).sum()
+/// By how much longer than it was told to last an open segment is then told to last.
+fn step_us(usual_us: i64) -> i64 {
+    usual_us.max(STEP_US_MIN)
 }
 
 /// How long a segment after a discontinuity usually lasts, from its newest ones; what is wanted while there is none.
@@ -219,22 +216,11 @@ fn usual_us(rendition: &Rendition, discontinuity: u64, config: Config) -> i64 {
         .rev()
         .filter(|segment| segment.discontinuity == discontinuity && !segment.is_gap())
         .take(STEADY_SEGMENTS)
-        .map(|segment| duration_us(segment));
+        .map(|segment| segment.duration_us);
     let (shortest_us, longest_us) = (newest.clone().min(), newest.max());
     match shortest_us.zip(longest_us) {
         Some((shortest_us, longest_us)) if longest_us - shortest_us <= STEADY_US_MAX => longest_us,
         Some((shortest_us, _)) => shortest_us,
         None => i64::from(config.segment_ms) * 1_000,
     }
-}
-
-fn duration_us(segment: &Segment) -> i64 {
-    segment.init.as_deref().map_or(0, |init| {
-        rescale(segment.duration_ticks, init.track.timescale, US)
-    })
-}
-
-/// A time as a signed number; times of a run stay far below its limit.
-fn ticks(time: u64) -> i64 {
-    i64::try_from(time).unwrap_or(i64::MAX)
 }

@@ -79,9 +79,7 @@ fn listed(segment: ts::Segment) -> Segment {
         after_discontinuity: segment.after_discontinuity,
         init: None,
         duration_us: segment.duration_us,
-        decode_time: 0,
-        duration_ticks: 0,
-        composition_ticks: 0,
+        span: None,
         program_date_time: segment.epoch.anchor.wall_at(segment.at_us),
         parts: if part.bytes.is_empty() {
             Vec::new()

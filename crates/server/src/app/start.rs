@@ -95,19 +95,21 @@ impl Server {
         let (requests, pending) = Requests::channel();
         let gateway = gateway(&config, requests, rtmp_addrs(&listeners));
         let relays = Relays::new(config.relay.clone(), rtmp_addrs(&listeners));
+        let viewers = viewers(&config);
         let status = Status::new(
             Arc::clone(&gateway.hub),
             gateway.on_demand.clone(),
             relays.clone(),
+            viewers.clone(),
             started,
         );
-        let packaging = derive::hls::Config {
-            segment_ms: u32::try_from(config.hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
-            part_ms: PART_MS,
-            playlist_segments: config.hls.playlist_size,
-        };
-        let outputs = Outputs::new(packaging, gateway.tasks.clone(), disk.clone());
-        let viewers = viewers(&config);
+        let outputs = Outputs::new(packaging(&config.hls), gateway.tasks.clone(), disk.clone());
+        let media = deliver::hls::Context::new(
+            gateway.clone(),
+            outputs.clone(),
+            viewers.clone(),
+            config.limits.blocked_requests_per_ip,
+        );
         let tasks = &gateway.tasks;
         tasks.spawn(auth::decide(
             pending,
@@ -120,21 +122,26 @@ impl Server {
             tasks.spawn(relays.clone().reconcile(gateway.clone()));
         }
         let connections = Connections::new(config.server.max_connections);
-        let router = router(&gateway, &status, outputs, viewers);
-        let router = metrics::observe(
-            router,
-            &gateway,
-            connections.clone(),
-            certificates.clone(),
+        let router = deliver::router(media.clone())
+            .merge(status::router(status.clone()))
+            .merge(ui::router());
+        let observed = metrics::Observed {
+            connections: connections.clone(),
+            certificates: certificates.clone(),
             disk,
-        );
-        let router = http::with_limits(router);
+            viewers,
+        };
+        let router = metrics::observe(router, &gateway, observed);
+        let routers = Routers {
+            all: http::with_limits(router),
+            cdn: http::with_limits(deliver::cdn_router(media)),
+        };
         accept(
             listeners,
             &config,
             &connections,
             &gateway,
-            &router,
+            &routers,
             certificates.as_ref(),
         );
         if let Some(certificates) = certificates {
@@ -222,10 +229,16 @@ fn viewers(config: &Config) -> Viewers {
     Viewers::new(identity, known.timeout, proxies)
 }
 
-fn router(gateway: &Gateway, status: &Status, outputs: Outputs, viewers: Viewers) -> Router {
-    deliver::router(gateway.clone(), outputs, viewers)
-        .merge(status::router(status.clone()))
-        .merge(ui::router())
+fn packaging(hls: &config::Hls) -> derive::hls::Config {
+    derive::hls::Config {
+        packaging: derive::hls::Packaging {
+            segment_ms: u32::try_from(hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
+            part_ms: PART_MS,
+            playlist_segments: hls.playlist_size,
+        },
+        low_latency: hls.low_latency,
+        low_latency_except: hls.low_latency_except.clone().into(),
+    }
 }
 
 fn open_disk(path: Option<&Path>) -> Result<Option<Disk>, StartError> {
@@ -270,12 +283,18 @@ fn rtmp_addrs(listeners: &[(Purpose, TcpListener)]) -> Vec<SocketAddr> {
         .collect()
 }
 
+/// What HTTP listeners serve.
+struct Routers {
+    all: Router,
+    cdn: Router,
+}
+
 fn accept(
     listeners: Vec<(Purpose, TcpListener)>,
     config: &Config,
     connections: &Connections,
     gateway: &Gateway,
-    router: &Router,
+    routers: &Routers,
     certificates: Option<&CertificateStore>,
 ) {
     let rtmp_config = Arc::new(rtmp::Config {
@@ -287,10 +306,13 @@ fn accept(
             tracing::info!(%addr, protocol = purpose.as_str(), "listening");
         }
         let (connections, tasks) = (connections.clone(), gateway.tasks.clone());
-        let (gateway, router, rtmp_config) =
-            (gateway.clone(), router.clone(), Arc::clone(&rtmp_config));
+        let (gateway, rtmp_config) = (gateway.clone(), Arc::clone(&rtmp_config));
+        let router = match purpose {
+            Purpose::Cdn => routers.cdn.clone(),
+            _ => routers.all.clone(),
+        };
         let tls = certificates.and_then(|store| match purpose {
-            Purpose::Http | Purpose::Rtmp => None,
+            Purpose::Http | Purpose::Cdn | Purpose::Rtmp => None,
             Purpose::Https => Some(store.http_acceptor()),
             Purpose::Rtmps => Some(store.rtmp_acceptor()),
         });
@@ -304,7 +326,7 @@ fn accept(
                     .clone()
                     .spawn(listener::accept(listener, connections, tasks, serve));
             }
-            Purpose::Http | Purpose::Https => {
+            Purpose::Http | Purpose::Cdn | Purpose::Https => {
                 let serve = move |stream| {
                     http::serve(
                         stream,

@@ -11,9 +11,11 @@ use super::{Config, Mode, Origins, Problem};
 /// is configured, so that several nodes run on one machine.
 const PACKAGER_PORT: u16 = 8083;
 
-/// The settings of addresses. As soon as one of them is set, [`PACKAGER_PORT`] and the default port of RTMPS are off.
-const ADDRESSES: [&str; 5] = [
+/// The settings of addresses. As soon as one of them is set, [`PACKAGER_PORT`] and the default addresses for a CDN and of
+/// RTMPS are off.
+const ADDRESSES: [&str; 6] = [
     "server.httpflv_addr",
+    "server.cdn_addr",
     "hls.addr",
     "rtmp.addr",
     "tls.https_addr",
@@ -38,6 +40,8 @@ pub struct Listener {
 pub enum Purpose {
     /// HTTP: everything that is not RTMP.
     Http,
+    /// HTTP for a CDN: media only.
+    Cdn,
     /// RTMP in and out.
     Rtmp,
     /// As HTTP, over TLS.
@@ -52,6 +56,7 @@ impl Purpose {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Cdn => "cdn",
             Self::Rtmp => "rtmp",
             Self::Https => "https",
             Self::Rtmps => "rtmps",
@@ -69,6 +74,7 @@ impl Config {
             self.server.httpflv_addr = SocketAddr::new(host, port);
         }
         for (key, addr) in [
+            ("server.cdn_addr", &mut self.server.cdn_addr),
             ("rtmp.addr", &mut self.rtmp.addr),
             ("hls.addr", &mut self.hls.addr),
             ("tls.https_addr", &mut self.tls.https_addr),
@@ -92,6 +98,9 @@ impl Config {
         let any_addr_chosen = ADDRESSES.into_iter().any(chosen);
         if !any_addr_chosen {
             wanted.push(("", SocketAddr::new(host, PACKAGER_PORT), Purpose::Http));
+        }
+        if !any_addr_chosen || chosen("server.cdn_addr") {
+            wanted.push(("server.cdn_addr", self.server.cdn_addr, Purpose::Cdn));
         }
         if self.tls.cert.is_some() {
             wanted.push(("tls.https_addr", self.tls.https_addr, Purpose::Https));
@@ -186,7 +195,7 @@ mod tests {
         check(
             SERVE,
             &[],
-            "http 0.0.0.0:8080, http 0.0.0.0:8081, rtmp 0.0.0.0:1935, http 0.0.0.0:8083",
+            "http 0.0.0.0:8080, http 0.0.0.0:8081, rtmp 0.0.0.0:1935, http 0.0.0.0:8083, cdn 0.0.0.0:8084",
         );
     }
 
@@ -214,12 +223,12 @@ mod tests {
         check(
             SERVE,
             &[("PORT", "9000")],
-            "http 0.0.0.0:9000!, http 0.0.0.0:8081, rtmp 0.0.0.0:1935, http 0.0.0.0:8083",
+            "http 0.0.0.0:9000!, http 0.0.0.0:8081, rtmp 0.0.0.0:1935, http 0.0.0.0:8083, cdn 0.0.0.0:8084",
         );
         check(
             SERVE,
             &[("WEIR_SERVER_HOST", "::1")],
-            "http [::1]:8080!, http [::1]:8081, rtmp [::1]:1935, http [::1]:8083",
+            "http [::1]:8080!, http [::1]:8081, rtmp [::1]:1935, http [::1]:8083, cdn [::1]:8084",
         );
     }
 
@@ -245,7 +254,7 @@ mod tests {
         check(
             SERVE,
             &[("PORT", "8083")],
-            "http 0.0.0.0:8083!, http 0.0.0.0:8081, rtmp 0.0.0.0:1935",
+            "http 0.0.0.0:8083!, http 0.0.0.0:8081, rtmp 0.0.0.0:1935, cdn 0.0.0.0:8084",
         );
         check(
             SERVE,
@@ -287,7 +296,7 @@ mod tests {
         check(
             SERVE,
             &[("WEIR_TLS_CERT", "cert.pem")],
-            "http 0.0.0.0:8080, http 0.0.0.0:8081, rtmp 0.0.0.0:1935, http 0.0.0.0:8083, \
+            "http 0.0.0.0:8080, http 0.0.0.0:8081, rtmp 0.0.0.0:1935, http 0.0.0.0:8083, cdn 0.0.0.0:8084, \
              https 0.0.0.0:8443, rtmps 0.0.0.0:1936",
         );
         check(
@@ -320,7 +329,7 @@ mod tests {
             DEV,
             &[],
             "http 127.0.0.1:8080, http [::1]:8080, http 127.0.0.1:8081, http [::1]:8081, \
-             rtmp 127.0.0.1:1935, rtmp [::1]:1935, http 127.0.0.1:8083, http [::1]:8083",
+             rtmp 127.0.0.1:1935, rtmp [::1]:1935, http 127.0.0.1:8083, http [::1]:8083, cdn 127.0.0.1:8084, cdn [::1]:8084",
         );
         check(
             DEV,

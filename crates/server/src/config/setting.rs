@@ -47,6 +47,10 @@ pub static SETTINGS: &[Setting] = &[
         .env("HTTPFLV_ADDR")
         .flag("httpflv-addr")
         .why("Address of the primary HTTP listener; once set, it beats host and port."),
+    row("server.cdn_addr", |c| &mut c.server.cdn_addr)
+        .env("CDN_ADDR")
+        .flag("cdn-addr")
+        .why("Address of the listener that a CDN fetches from: media only, made to be cached, no sessions."),
     row("server.workers", |c| &mut c.server.workers)
         .range(0..=1024)
         .why("Threads that serve; 0 is one per core, because more only take turns."),
@@ -83,6 +87,11 @@ pub static SETTINGS: &[Setting] = &[
         .env("PLAYLIST_SIZE")
         .range(3..=1000)
         .why("Segments in a live playlist; RFC 8216 wants three at least, each costs memory."),
+    row("hls.low_latency", |c| &mut c.hls.low_latency)
+        .env("LOW_LATENCY_HLS")
+        .why("Tell players the parts of a segment as they come: LL-HLS, one to two seconds behind live."),
+    row("hls.low_latency_except", |c| &mut c.hls.low_latency_except)
+        .why("Streams for which the opposite of low_latency holds: [\"name\"]."),
     row("hls.path", |c| &mut c.hls.path)
         .env("HLS_PATH")
         .other_env("HLS_STORAGE")
@@ -159,6 +168,9 @@ pub static SETTINGS: &[Setting] = &[
     row("limits.viewer_lag_mb", |c| &mut c.limits.viewer_lag_mb)
         .range(1..=1024)
         .why("MiB of media a viewer may fall behind; whichever bound comes first."),
+    row("limits.blocked_requests_per_ip", |c| &mut c.limits.blocked_requests_per_ip)
+        .range(0..=100_000)
+        .why("LL-HLS requests of one address that may wait at once; 0 for any number, as for trusted proxies."),
     row("log.level", |c| &mut c.log.level)
         .env("RUST_LOG")
         .why("error, warn, info, debug or trace, also per module: info,weir_gateway=debug."),

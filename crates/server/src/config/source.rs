@@ -19,13 +19,11 @@ use super::{
 const CONFIG_PATH: &str = "config.toml";
 
 /// Variables of the servers that Weir takes the place of which mean nothing in this version.
-const VARIABLES_WITHOUT_EFFECT: [&str; 6] = [
+const VARIABLES_WITHOUT_EFFECT: [&str; 4] = [
     "DATABASE_URL",
-    "LOW_LATENCY_HLS",
     "CLEANUP_INTERVAL",
     "STALE_THRESHOLD",
     "REDIS_URL",
-    "CDN_ADDR",
 ];
 
 /// Everything that the operator said, unread. It may hold secrets, so it cannot be printed.

@@ -92,11 +92,19 @@ impl Loaded {
             };
             text += &format!("{} = {value} # {from}\n", setting.name());
         }
-        for (name, purpose) in [("HTTP", Purpose::Http), ("RTMP", Purpose::Rtmp)] {
+        for (name, purpose) in [
+            ("HTTP", Purpose::Http),
+            ("HTTP for a CDN", Purpose::Cdn),
+            ("HTTPS", Purpose::Https),
+            ("RTMP", Purpose::Rtmp),
+            ("RTMPS", Purpose::Rtmps),
+        ] {
             let listeners = self.config.listeners.iter();
             let addrs = listeners.filter(|listener| listener.purpose == purpose);
             let addrs: Vec<_> = addrs.map(|listener| listener.addr.to_string()).collect();
-            text += &format!("\n# {name} on {}", addrs.join(", "));
+            if !addrs.is_empty() {
+                text += &format!("\n# {name} on {}", addrs.join(", "));
+            }
         }
         text + "\n"
     }

@@ -143,6 +143,28 @@ impl Value for Vec<String> {
 }
 
 /// Addresses and networks, or none.
+impl Value for Vec<StreamName> {
+    fn read(&mut self, given: &Given, _: &RangeInclusive<u64>) -> Result<(), Vec<Problem>> {
+        let allowed = "a list of streams, such as [\"stage\"]";
+        let items = given.items().ok_or_else(|| given.refuse(allowed))?;
+        let stream = |item: &Given| {
+            let text = item.text().ok_or_else(|| item.refuse(allowed))?;
+            StreamName::parse(text).map_err(|error| item.refuse(error))
+        };
+        let (streams, problems) = partition(items.iter().map(stream));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        *self = streams;
+        Ok(())
+    }
+
+    fn write(&self) -> String {
+        let names: Vec<String> = self.iter().map(|name| quote(name.as_str())).collect();
+        format!("[{}]", names.join(", "))
+    }
+}
+
 impl Value for Vec<Network> {
     fn read(&mut self, given: &Given, _: &RangeInclusive<u64>) -> Result<(), Vec<Problem>> {
         let allowed = "a list of addresses and networks, such as [\"10.0.0.0/8\"]";

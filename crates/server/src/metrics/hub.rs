@@ -13,6 +13,7 @@ use std::{
 use prometheus_client::encoding::DescriptorEncoder;
 use weir_gateway::{
     Gateway,
+    deliver::hls::Viewers,
     derive::disk::Disk,
     net::{listener::Connections, tasks::Tasks, tls::CertificateStore},
 };
@@ -31,29 +32,33 @@ const REPAIRS: [&str; 4] = [
     "jumps",
 ];
 
+/// What is read beside streams, sessions and tasks.
+#[derive(Debug)]
+pub struct Observed {
+    /// The connections of all listeners.
+    pub connections: Connections,
+    /// The certificate, if there is one.
+    pub certificates: Option<CertificateStore>,
+    /// The disk that HLS is written to, if it is.
+    pub disk: Option<Disk>,
+    /// The viewers of HLS.
+    pub viewers: Viewers,
+}
+
 /// Reads the hub when it is asked.
 #[derive(Debug)]
 pub(super) struct Collector {
     hub: Arc<Hub>,
     tasks: Tasks,
-    connections: Connections,
-    certificates: Option<CertificateStore>,
-    disk: Option<Disk>,
+    observed: Observed,
 }
 
 impl Collector {
-    pub(super) fn new(
-        gateway: &Gateway,
-        connections: Connections,
-        certificates: Option<CertificateStore>,
-        disk: Option<Disk>,
-    ) -> Self {
+    pub(super) fn new(gateway: &Gateway, observed: Observed) -> Self {
         Self {
             hub: Arc::clone(&gateway.hub),
             tasks: gateway.tasks.clone(),
-            connections,
-            certificates,
-            disk,
+            observed,
         }
     }
 }
@@ -127,12 +132,18 @@ impl Collector {
             "Viewers by protocol.",
             by_protocol(Role::Play),
         )?;
+        families.gauge(
+            "streaming_cdn_viewers",
+            "Players behind a CDN that say who they are (CMCD); no viewers of ours.",
+            self.observed.viewers.total_behind_cdn(),
+        )?;
         families.gauges(
             "streaming_publishers",
             "Publishers by protocol.",
             by_protocol(Role::Publish),
         )?;
-        let (open, max) = (self.connections.open(), self.connections.max());
+        let connections = &self.observed.connections;
+        let (open, max) = (connections.open(), connections.max());
         families.gauge(
             "streaming_open_connections",
             "Connections that are open.",
@@ -153,7 +164,7 @@ impl Collector {
             "Tasks that ended in a panic.",
             self.tasks.panics(),
         )?;
-        match &self.certificates {
+        match &self.observed.certificates {
             Some(certificates) => families.counter(
                 "streaming_tls_certificate_errors",
                 "New certificates that could not be used.",
@@ -165,7 +176,7 @@ impl Collector {
 
     /// Nothing when nothing is written.
     fn encode_disk(&self, families: &mut Families<'_>) -> fmt::Result {
-        let Some(counts) = self.disk.as_ref().map(Disk::counts) else {
+        let Some(counts) = self.observed.disk.as_ref().map(Disk::counts) else {
             return Ok(());
         };
         families.counter(

@@ -18,7 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use weir_package::window::{Init, Segment};
+use weir_package::window::{Init, Part, Segment};
 
 use crate::deliver::{
     conditions::{self, Selection},
@@ -26,11 +26,12 @@ use crate::deliver::{
 };
 
 /// Objects never change, because no name is ever used again.
-const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+pub(in crate::deliver) const CACHE: HeaderValue =
+    HeaderValue::from_static("public, max-age=31536000, immutable");
 const RANGES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// An object that can be sent.
-pub(super) struct Object {
+pub(in crate::deliver) struct Object {
     etag: String,
     media_type: &'static str,
     parts: Vec<Bytes>,
@@ -38,7 +39,7 @@ pub(super) struct Object {
 
 impl Object {
     /// A segment of a rendition.
-    pub(super) fn segment(
+    pub(in crate::deliver) fn segment(
         run: &str,
         rendition: &str,
         segment: &Segment,
@@ -55,6 +56,21 @@ impl Object {
         }
     }
 
+    /// A part of a rendition; `number` tells its segment and its place in it.
+    pub(super) fn part(
+        run: &str,
+        rendition: &str,
+        number: &str,
+        part: &Part,
+        media_type: &'static str,
+    ) -> Self {
+        Self {
+            etag: format!("\"{run}-{rendition}-{number}\""),
+            media_type,
+            parts: vec![part.bytes.clone()],
+        }
+    }
+
     /// An init object of a rendition.
     pub(super) fn init(run: &str, rendition: &str, init: &Init, media_type: &'static str) -> Self {
         Self {
@@ -65,7 +81,7 @@ impl Object {
     }
 
     /// The answer to a request for it.
-    pub(super) fn respond(self, method: &Method, request: &HeaderMap) -> Response {
+    pub(in crate::deliver) fn respond(self, method: &Method, request: &HeaderMap) -> Response {
         let len: u64 = self.parts.iter().map(|part| part.len() as u64).sum();
         let (range, status) = match conditions::select(method, request, &self.etag, len) {
             Selection::Whole => (0..len, StatusCode::OK),

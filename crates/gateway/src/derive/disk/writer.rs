@@ -14,7 +14,8 @@ use std::{
 use bytes::Bytes;
 use weir_media::StreamName;
 use weir_package::{
-    hls::{self, ObjectName},
+    hls::{self, Form},
+    name::{self, ObjectName},
     window::{Rendition, Snapshot},
 };
 
@@ -99,7 +100,7 @@ impl Writer {
         let written = self.written.entry(name.clone()).or_default();
         let objects = objects(&published.snapshot);
         let complete = write_new(&folder, &objects, written, &self.counts)
-            .and_then(|()| write_playlists(&folder, published, &self.counts));
+            .and_then(|()| write_playlists(&folder, &published.snapshot, &self.counts));
         // On a full disk too, and there above all. A playlist that could not be written lists what is long gone.
         let current: HashSet<&Place> = objects.iter().map(|(place, _)| place).collect();
         let old: Vec<Place> = written
@@ -111,7 +112,7 @@ impl Writer {
             remove_file(&folder, &place)?;
             written.remove(&place);
         }
-        if published.ts_playlist.is_none() {
+        if published.snapshot.ts.is_none() {
             folder.remove(TS_INDEX)?;
             folder.remove(TS_VARIANT)?;
         }
@@ -188,17 +189,17 @@ fn objects(snapshot: &Snapshot) -> Vec<(Place, Vec<Bytes>)> {
             .filter(|segment| !segment.is_gap())
         {
             if let Some(needed) = segment.init.as_ref().filter(|needed| init != Some(*needed)) {
-                let place = (folder, hls::init_name(run, needed));
+                let place = (folder, name::init_name(run, needed));
                 found.push((place, vec![needed.bytes.clone()]));
                 init = Some(needed);
             }
-            let place = (folder, hls::segment_name(run, segment.msn));
+            let place = (folder, name::segment_name(run, segment.msn));
             found.push((place, bytes_of(segment)));
         }
     }
     let ts = snapshot.ts.iter().flat_map(|ts: &Rendition| &ts.segments);
     for segment in ts.filter(|segment| !segment.is_gap()) {
-        let place = (None, hls::ts_segment_name(run, segment.msn));
+        let place = (None, name::ts_segment_name(run, segment.msn));
         found.push((place, bytes_of(segment)));
     }
     found
@@ -229,30 +230,20 @@ fn write_new(
     Ok(())
 }
 
-/// Writes what lists the objects, which are there by now: media playlists before those that name them.
-fn write_playlists(folder: &Folder, published: &Published, counts: &Counts) -> io::Result<()> {
-    let snapshot = &published.snapshot;
-    for (rendition, playlist) in snapshot.renditions.iter().zip(&published.playlists) {
+/// Writes what lists the objects, which are there by now: media playlists before those that name them. Files cannot be
+/// waited for, so they tell whole segments only.
+fn write_playlists(folder: &Folder, snapshot: &Snapshot, counts: &Counts) -> io::Result<()> {
+    let write = |place: Place, text: String| write_file(folder, &place, &[text.into()], counts);
+    for rendition in &snapshot.renditions {
         let place = (Some(rendition.name()), INDEX.to_owned());
-        write_file(
-            folder,
-            &place,
-            std::slice::from_ref(&playlist.plain),
-            counts,
-        )?;
+        write(place, hls::media(snapshot, rendition, Form::Classic))?;
     }
-    let multivariant = hls::multivariant(snapshot, "").into();
-    write_file(folder, &(None, INDEX.to_owned()), &[multivariant], counts)?;
-    let ts = hls::ts_multivariant(snapshot, TS_VARIANT, "");
-    if let (Some(media), Some(multivariant)) = (&published.ts_playlist, ts) {
-        let place = (None, TS_VARIANT.to_owned());
-        write_file(folder, &place, std::slice::from_ref(&media.plain), counts)?;
-        write_file(
-            folder,
-            &(None, TS_INDEX.to_owned()),
-            &[multivariant.into()],
-            counts,
-        )?;
+    write((None, INDEX.to_owned()), hls::multivariant(snapshot, ""))?;
+    let multivariant = hls::ts_multivariant(snapshot, TS_VARIANT, "");
+    if let (Some(ts), Some(multivariant)) = (&snapshot.ts, multivariant) {
+        let media = hls::media(snapshot, ts, Form::Classic);
+        write((None, TS_VARIANT.to_owned()), media)?;
+        write((None, TS_INDEX.to_owned()), multivariant)?;
     }
     Ok(())
 }
@@ -283,6 +274,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink, path::PathBuf, sync::atomic::AtomicU32};
 
     use super::*;
+    use crate::derive::hls::Packaging;
 
     /// A writer into a new folder, which is removed with it.
     struct Case {
@@ -327,15 +319,17 @@ mod tests {
         let snapshot = Snapshot {
             run: "1".to_owned(),
             target_s: 1,
+            part_target_us: 1,
             renditions: Vec::new(),
             ts: None,
             ended: false,
+            config: Packaging {
+                segment_ms: 1_000,
+                part_ms: 333,
+                playlist_segments: 6,
+            },
         };
-        State::Published(Arc::new(Published {
-            snapshot: Arc::new(snapshot),
-            playlists: Vec::new(),
-            ts_playlist: None,
-        }))
+        State::Published(Published::new(Arc::new(snapshot), false))
     }
 
     #[test]

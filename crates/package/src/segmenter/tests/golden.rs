@@ -66,5 +66,6 @@ fn media(packaged: &Packaged, name: &str) -> String {
     hls::media(
         &snapshot,
         snapshot.rendition(name).expect("the rendition is there"),
+        hls::Form::Classic,
     )
 }

@@ -64,7 +64,7 @@ fn playlists_name_ts_segments_and_no_init_object() {
     segmenter.finish();
     let snapshot = segmenter.snapshot().expect("a playable run");
     let ts = snapshot.ts.as_ref().expect("MPEG-TS is wanted");
-    let media = hls::media(&snapshot, ts);
+    let media = hls::media(&snapshot, ts, hls::Form::Classic);
     assert!(media.starts_with("#EXTM3U\n#EXT-X-VERSION:3\n"), "{media}");
     assert!(
         !media.contains("EXT-X-MAP")
