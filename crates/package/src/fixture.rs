@@ -23,7 +23,7 @@ use weir_media::{
 
 use crate::{
     Config, Numbers, Segmenter, hls,
-    window::{Segment, Snapshot},
+    window::{Rendition, Segment, Snapshot},
 };
 use playlist::Playlist;
 
@@ -280,6 +280,9 @@ impl Packaged {
             let now = Playlist::parse(&hls::media(&snapshot, rendition, hls::Form::Classic));
             assert_eq!(now.target_s, target_s);
             now.check_alone(rendition, self.source);
+            if self.source == Source::Whole {
+                check_parts(&snapshot, rendition);
+            }
             if let Some(before) = self.playlists.get(rendition.name()) {
                 now.check_after(before, self.source);
             }
@@ -294,6 +297,24 @@ impl Packaged {
                 );
             }
             self.playlists.insert(rendition.name(), now);
+        }
+    }
+}
+
+/// Parts are as alike as L1 asks for; the last one of a segment may be shorter.
+fn check_parts(snapshot: &Snapshot, rendition: &Rendition) {
+    let target_us = snapshot.part_target_us;
+    let open = rendition.open.iter().map(|open| &open.parts[..]);
+    let complete = rendition.segments.iter().map(|segment| &segment.parts[..]);
+    for parts in complete.chain(open) {
+        let durations: Vec<i64> = parts.iter().map(|part| part.duration_us).collect();
+        for (at, &us) in durations.iter().enumerate() {
+            let is_last = at + 1 == durations.len();
+            assert!(
+                us <= target_us && (is_last || us * 100 >= target_us * 85),
+                "L1: {durations:?} in {} for {target_us}",
+                rendition.name()
+            );
         }
     }
 }

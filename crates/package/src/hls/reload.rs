@@ -150,3 +150,157 @@ fn parts_ahead(part_target_us: i64) -> u64 {
     let parts = (PARTS_AHEAD_US + part_target_us - 1) / part_target_us.max(1);
     u64::try_from(parts).unwrap_or(0).max(PARTS_AHEAD_MIN)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        fixture::{BEGINS_S, Packaged, S, Source, ordinary},
+        hls::{Form, media},
+        name::part_name,
+    };
+
+    fn at(msn: u64, part: Option<u64>) -> At {
+        At { msn, part }
+    }
+
+    #[test]
+    fn directives_are_read_or_refused() {
+        use ReloadError::{NotANumber, PartWithoutSegment, Repeated};
+        let ok = |at, skip| Ok(Reload { at, skip });
+        for (query, expected) in [
+            ("", ok(None, false)),
+            ("hls_ctx=5", ok(None, false)),
+            ("_HLS_msn=5", ok(Some(at(5, None)), false)),
+            ("_HLS_msn=5&_HLS_part=0", ok(Some(at(5, Some(0))), false)),
+            (
+                "_HLS_part=2&a=b&_HLS_msn=5",
+                ok(Some(at(5, Some(2))), false),
+            ),
+            ("_HLS_skip=YES", ok(None, true)),
+            ("_HLS_skip=v2&_HLS_msn=5", ok(Some(at(5, None)), true)),
+            ("_HLS_skip=no", ok(None, false)),
+            ("_HLS_skip", ok(None, false)),
+            ("_HLS_later=1&_HLS_later=2", ok(None, false)),
+            (
+                "_HLS_msn=9007199254740992",
+                ok(Some(at(1 << 53, None)), false),
+            ),
+            ("_HLS_msn=9007199254740993", Err(NotANumber("_HLS_msn"))),
+            ("_HLS_msn=99999999999999999999", Err(NotANumber("_HLS_msn"))),
+            ("_HLS_msn=", Err(NotANumber("_HLS_msn"))),
+            ("_HLS_msn=-1", Err(NotANumber("_HLS_msn"))),
+            ("_HLS_msn=+1", Err(NotANumber("_HLS_msn"))),
+            ("_HLS_msn=0x1", Err(NotANumber("_HLS_msn"))),
+            ("_HLS_msn=1.5", Err(NotANumber("_HLS_msn"))),
+            ("_HLS_msn=5&_HLS_part=a", Err(NotANumber("_HLS_part"))),
+            ("_HLS_msn=5&_HLS_msn=5", Err(Repeated("_HLS_msn"))),
+            (
+                "_HLS_msn=5&_HLS_part=1&_HLS_part=2",
+                Err(Repeated("_HLS_part")),
+            ),
+            ("_HLS_skip=YES&_HLS_skip=YES", Err(Repeated("_HLS_skip"))),
+            ("_HLS_part=1", Err(PartWithoutSegment)),
+        ] {
+            assert_eq!(Reload::parse(query), expected, "{query}");
+        }
+    }
+
+    /// The table of CONFORMANCE 2.2, where M is the newest complete segment, of six parts, and of the next one the
+    /// parts 0 and 1 are there.
+    #[test]
+    fn l_requests_are_answered_now_later_or_never() {
+        use Answer::{Later, Now, TooFar};
+        let packaged = Packaged::of(&ordinary(20 * S + 800_000, 50), Source::Whole);
+        let snapshot = packaged.snapshot();
+        let video = snapshot.rendition("video").expect("it is there");
+        let newest = video.segments.back().expect("a segment").msn;
+        let open = video.open.as_ref().expect("an open segment");
+        assert_eq!((open.msn, open.parts.len()), (newest + 1, 2));
+        assert_eq!(video.segments.back().map(|last| last.parts.len()), Some(7));
+        for (msn, part, expected) in [
+            (0, None, Now),
+            (0, Some(0), Now),
+            (BEGINS_S, Some(99), Now),
+            (newest, None, Now),
+            (newest, Some(6), Now),
+            // Beyond its last part: the first one of the segment after it.
+            (newest, Some(7), Now),
+            (newest + 1, None, Later),
+            (newest + 1, Some(0), Now),
+            (newest + 1, Some(1), Now),
+            (newest + 1, Some(2), Later),
+            (newest + 1, Some(10), Later),
+            (newest + 1, Some(11), TooFar),
+            (newest + 2, None, Later),
+            (newest + 2, Some(0), Later),
+            (newest + 2, Some(9), TooFar),
+            (newest + 3, None, TooFar),
+            (newest + 3, Some(0), TooFar),
+            (1 << 53, None, TooFar),
+        ] {
+            let answer = at(msn, part).answer(&snapshot, video);
+            assert_eq!(answer, expected, "{msn} {part:?} of {newest}");
+        }
+        let announced = |msn, part| at(msn, Some(part)).is_announced(video);
+        assert!(announced(newest + 1, 2));
+        assert!(!announced(newest + 1, 1) && !announced(newest + 1, 3));
+        assert!(!announced(newest + 2, 0) && !announced(newest, 7));
+    }
+
+    #[test]
+    fn l_first_part_of_the_next_segment_is_waited_for_beyond_the_last_part() {
+        let packaged = Packaged::of(&ordinary(20 * S + 100_000, 50), Source::Whole);
+        let snapshot = packaged.snapshot();
+        let video = snapshot.rendition("video").expect("it is there");
+        let newest = video.segments.back().expect("a segment").msn;
+        assert!(
+            video
+                .open
+                .as_ref()
+                .is_some_and(|open| open.parts.is_empty())
+        );
+        assert_eq!(at(newest, Some(7)).answer(&snapshot, video), Answer::Later);
+        assert_eq!(at(newest, Some(6)).answer(&snapshot, video), Answer::Now);
+    }
+
+    #[test]
+    fn l_nothing_is_waited_for_when_the_run_has_ended() {
+        let mut packaged = Packaged::of(&ordinary(9 * S, 50), Source::Whole);
+        packaged.finish();
+        let snapshot = packaged.snapshot();
+        let video = snapshot.rendition("video").expect("it is there");
+        for msn in [0, BEGINS_S + 4, BEGINS_S + 5, 1 << 53] {
+            assert_eq!(at(msn, None).answer(&snapshot, video), Answer::Now);
+        }
+    }
+
+    proptest! {
+        /// What the playlist lists or announces is what requests find there.
+        #[test]
+        fn l_what_is_listed_is_answered_now(length_us in 5 * S..16 * S) {
+            let packaged = Packaged::of(&ordinary(length_us, 50), Source::Whole);
+            let snapshot = packaged.snapshot();
+            for rendition in &snapshot.renditions {
+                let text = media(&snapshot, rendition, Form::LowLatency);
+                let newest = rendition.segments.back().expect("a segment").msn;
+                for msn in newest - 1..newest + 3 {
+                    for part in 0..9 {
+                        let name = part_name(&snapshot.run, msn, part);
+                        let listed = text
+                            .lines()
+                            .any(|line| line.starts_with("#EXT-X-PART:") && line.contains(&name));
+                        let hinted = text.contains(&format!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{name}\""));
+                        let place = at(msn, Some(part));
+                        if listed {
+                            prop_assert_eq!(place.answer(&snapshot, rendition), Answer::Now);
+                        }
+                        prop_assert_eq!(hinted, place.is_announced(rendition));
+                    }
+                }
+            }
+        }
+    }
+}

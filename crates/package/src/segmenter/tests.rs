@@ -92,6 +92,38 @@ fn h04_one_frame_a_second() {
 }
 
 #[test]
+fn l01_parts_are_alike_at_every_frame_rate() {
+    for (frame_us, expected_us) in [
+        (8_333, 333_320),
+        (16_667, 333_340),
+        (20_000, 340_000),
+        (33_333, 333_330),
+        (33_367, 333_670),
+        (40_000, 320_000),
+        (41_667, 333_336),
+        (66_667, 333_335),
+        (100_000, 300_000),
+        (200_000, 400_000),
+        (S, S),
+    ] {
+        let epoch = epoch(0, 0, &BOTH);
+        let gop = (2 * S / frame_us).max(1);
+        let mut pictures = video(&epoch, 0, 30 * S, frame_us, |n| n % gop == 0);
+        for (_, frame) in &mut pictures {
+            // As RTMP rounds it.
+            frame.dts = rescale(rescale(frame.dts, 90_000, 1_000), 1_000, 90_000);
+            frame.pts = frame.dts;
+        }
+        let packaged = check(&interleave(vec![pictures, audio(&epoch, 0, 30 * S)], 0));
+        let first = packaged.track("video")[1].parts[0].duration_us;
+        assert!(
+            (first - expected_us).abs() <= 1_500,
+            "{frame_us}: {first} is not {expected_us}"
+        );
+    }
+}
+
+#[test]
 fn h04_audio_only_does_not_wait() {
     let epoch = epoch(0, 0, &AUDIO);
     let packaged = check(&audio(&epoch, 0, 30 * S));

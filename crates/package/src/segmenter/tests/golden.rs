@@ -1,7 +1,10 @@
 //! Playlists as text, compared with files that people can read. `UPDATE_EXPECT=1` writes them anew.
 
 use super::*;
-use crate::{fixture::expect, hls};
+use crate::{
+    fixture::expect,
+    hls::{self, Form},
+};
 
 #[test]
 fn multivariant_playlist() {
@@ -61,11 +64,62 @@ fn media_playlist_of_a_run_that_ended() {
     );
 }
 
+#[test]
+fn media_playlist_with_parts() {
+    let packaged = Packaged::of(&ordinary(20 * S + 800_000, 50), Source::Whole);
+    let playlist = |name, form| text(&packaged, name, form);
+    expect(
+        "low-latency-video.m3u8",
+        &playlist("video", Form::LowLatency),
+    );
+    expect(
+        "low-latency-audio.m3u8",
+        &playlist("audio", Form::LowLatency),
+    );
+}
+
+#[test]
+fn l_delta_update_leaves_out_what_is_far_from_the_end() {
+    let mut config = CONFIG;
+    config.playlist_segments = 12;
+    let mut packaged = Packaged::new(config, Source::Whole);
+    packaged.push_all(&ordinary(30 * S + 800_000, 50));
+    let [whole, delta] = [Form::LowLatency, Form::Delta].map(|form| text(&packaged, "video", form));
+    expect("low-latency-delta.m3u8", &delta);
+    let (head, kept) = delta
+        .split_once("#EXT-X-SKIP:SKIPPED-SEGMENTS=6\n")
+        .expect("six");
+    assert!(whole.starts_with(head), "the head is the same");
+    let (map, kept) = kept.split_once('\n').expect("more lines");
+    assert!(map.starts_with("#EXT-X-MAP:"), "{map}");
+    assert!(whole.ends_with(kept), "what is kept is the same");
+    // Segments of 2 s, 0.64 s of the next: what is kept is the least that covers six target durations.
+    assert_eq!(kept.matches("#EXTINF:").count(), 6);
+}
+
+#[test]
+fn l_delta_update_that_would_leave_out_nothing_is_whole() {
+    let packaged = Packaged::of(&ordinary(9 * S, 50), Source::Whole);
+    let [whole, delta] = [Form::LowLatency, Form::Delta].map(|form| text(&packaged, "video", form));
+    assert_eq!(whole, delta);
+}
+
+#[test]
+fn l05_a_discontinuity_stands_before_the_first_part() {
+    let (first, second) = (epoch(0, 0, &VIDEO), epoch(1, 12 * S, &VIDEO));
+    let mut frames = video_gop(&first, 0, 5 * S, 50);
+    frames.extend(video_gop(&second, 12 * S, 13 * S, 50));
+    let packaged = Packaged::of(&frames, Source::Whole);
+    let playlist = text(&packaged, "video", Form::LowLatency);
+    expect("low-latency-discontinuity.m3u8", &playlist);
+}
+
 fn media(packaged: &Packaged, name: &str) -> String {
+    text(packaged, name, Form::Classic)
+}
+
+fn text(packaged: &Packaged, name: &str, form: Form) -> String {
     let snapshot = packaged.snapshot();
-    hls::media(
-        &snapshot,
-        snapshot.rendition(name).expect("the rendition is there"),
-        hls::Form::Classic,
-    )
+    let rendition = snapshot.rendition(name).expect("the rendition is there");
+    hls::media(&snapshot, rendition, form)
 }
