@@ -122,20 +122,13 @@ impl Server {
             tasks.spawn(relays.clone().reconcile(gateway.clone()));
         }
         let connections = Connections::new(config.server.max_connections);
-        let router = deliver::router(media.clone())
-            .merge(status::router(status.clone()))
-            .merge(ui::router());
         let observed = metrics::Observed {
             connections: connections.clone(),
             certificates: certificates.clone(),
             disk,
             viewers,
         };
-        let router = metrics::observe(router, &gateway, observed);
-        let routers = Routers {
-            all: http::with_limits(router),
-            cdn: http::with_limits(deliver::cdn_router(media)),
-        };
+        let routers = Routers::new(media, &status, &gateway, observed);
         accept(
             listeners,
             &config,
@@ -287,6 +280,23 @@ fn rtmp_addrs(listeners: &[(Purpose, TcpListener)]) -> Vec<SocketAddr> {
 struct Routers {
     all: Router,
     cdn: Router,
+}
+
+impl Routers {
+    fn new(
+        media: deliver::hls::Context,
+        status: &Status,
+        gateway: &Gateway,
+        observed: metrics::Observed,
+    ) -> Self {
+        let all = deliver::router(media.clone())
+            .merge(status::router(status.clone()))
+            .merge(ui::router());
+        Self {
+            all: http::with_limits(metrics::observe(all, gateway, observed)),
+            cdn: http::with_limits(deliver::cdn_router(media)),
+        }
+    }
 }
 
 fn accept(
