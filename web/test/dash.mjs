@@ -74,7 +74,7 @@ try {
 /** In the page: plays, and leaves `window.watched` behind. */
 function playWithDashJs({ url, lowLatency }) {
   const video = document.querySelector("video");
-  const watched = { errors: [], stalls: 0, latencyMs: () => player.getCurrentLiveLatency() * 1000 };
+  const watched = { errors: [], stalls: 0 };
   window.watched = watched;
   const player = window.dashjs.MediaPlayer().create();
   player.on(window.dashjs.MediaPlayer.events.ERROR, ({ error }) => watched.errors.push(`${error.code} ${error.message}`));
@@ -87,7 +87,7 @@ function playWithDashJs({ url, lowLatency }) {
 async function playWithShaka({ url, lowLatency }) {
   const video = document.querySelector("video");
   const player = new window.shaka.Player();
-  const watched = { errors: [], stalls: 0, latencyMs: () => Date.now() - (player.getPlayheadTimeAsDate()?.getTime() ?? NaN) };
+  const watched = { errors: [], stalls: 0 };
   window.watched = watched;
   player.addEventListener("error", ({ detail }) => watched.errors.push(`${detail.code} ${detail.data}`));
   await player.attach(video);
@@ -147,7 +147,8 @@ function sample(page) {
       currentTime,
       frames: quality.totalVideoFrames,
       dropped: quality.droppedVideoFrames,
-      latencyMs: Math.round(window.watched.latencyMs()),
+      // The time of the presentation is that of the wall clock when the server received it.
+      latencyMs: Math.round(Date.now() - currentTime * 1000),
       bufferMs: buffered.length > 0 ? Math.round((buffered.end(buffered.length - 1) - currentTime) * 1000) : 0,
       stalls: window.watched.stalls,
       errors: window.watched.errors,

@@ -325,11 +325,7 @@ fn representation(text: &mut String, snapshot: &Snapshot, track: &Track<'_>) -> 
             }
         }
         Codec::Aac(config) => {
-            write!(
-                text,
-                " audioSamplingRate=\"{}\"",
-                config.output_sample_rate
-            )?;
+            write!(text, " audioSamplingRate=\"{}\"", config.output_sample_rate)?;
         }
     }
     text.push_str("/>\n");

@@ -117,7 +117,7 @@ pub(super) async fn segment(
                 sent: 0,
                 ready: VecDeque::new(),
             };
-            Ok(growing.respond(method, rendition))
+            Ok(growing.respond(rendition))
         }
         Some(Named::Next) | None => Err(not_found().into()),
     }
@@ -157,7 +157,7 @@ enum Cut {
 impl Growing {
     /// It has the headers of the complete segment but those that tell its length: ranges of it are not served, and its
     /// name stands for the same bytes for ever.
-    fn respond(self, method: &Method, rendition: &Rendition) -> Response {
+    fn respond(self, rendition: &Rendition) -> Response {
         let headers = [
             (
                 header::CONTENT_TYPE,
@@ -166,9 +166,6 @@ impl Growing {
             (header::CACHE_CONTROL, CACHE_OBJECT),
             (header::ACCEPT_RANGES, HeaderValue::from_static("none")),
         ];
-        if *method == Method::HEAD {
-            return (headers, cors()).into_response();
-        }
         (headers, cors(), Body::new(GrowingBody::new(self))).into_response()
     }
 

@@ -254,8 +254,10 @@ async fn object(
                 discontinuity,
                 time,
             };
-            return dash::segment(&context, &name, &published, rendition, asked, &asker, &method)
-                .await;
+            return dash::segment(
+                &context, &name, &published, rendition, asked, &asker, &method,
+            )
+            .await;
         }
         Some(ObjectName::Part { run, msn, part }) if published.low_latency => {
             let at = At {

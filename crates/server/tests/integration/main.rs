@@ -6,6 +6,7 @@ mod cli;
 mod cmaf_check;
 mod continuity;
 mod crowd;
+mod dash;
 mod deploy;
 mod flv;
 mod hls;
