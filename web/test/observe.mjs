@@ -22,6 +22,7 @@ export function observe({ timecode }) {
   let unreadable = 0;
   let waits = 0;
   let stalls = 0;
+  let firstTime = 0;
   let lastTime = 0;
   let lastMoveMs = 0;
   let standing = false;
@@ -55,7 +56,10 @@ export function observe({ timecode }) {
   function sample() {
     const nowMs = performance.now();
     if (video.currentTime !== lastTime && video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) {
-      if (!video.paused && lastTime > 0) observed.startedMs ??= nowMs;
+      if (!video.paused && lastTime > 0 && observed.startedMs === null) {
+        observed.startedMs = nowMs;
+        firstTime = video.currentTime;
+      }
       lastTime = video.currentTime;
       lastMoveMs = nowMs;
       standing = false;
@@ -104,7 +108,7 @@ export function observe({ timecode }) {
       stalls,
       waits,
       rateMax,
-      currentTime: video.currentTime,
+      advancedSeconds: video.currentTime - firstTime,
       mediaError: video.error?.message ?? null,
       decodedFrames: frames.totalVideoFrames,
       droppedFrames: frames.droppedVideoFrames,

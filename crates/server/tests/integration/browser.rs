@@ -9,9 +9,29 @@ use crate::support::{
 
 /// `currentTime` advances at least so much in ten seconds.
 const ADVANCE_S_MIN: f64 = 8.0;
+/// A player of whole segments would be further behind.
+const LOW_LATENCY_MS_MAX: f64 = 4_000.0;
 
 #[test]
-fn e2e_hls_js_plays_the_demo() {
+fn e2e_hls_js_plays_the_demo_in_parts() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    let seen = watch(&weir, "ll-hls", "player-ll-hls.png", &[]);
+    check_playing(&seen);
+    check_low_latency(&seen);
+}
+
+#[test]
+fn e2e_dash_js_plays_the_demo() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    let seen = watch(&weir, "dash", "player-dash.png", &[]);
+    check_playing(&seen);
+    check_low_latency(&seen);
+}
+
+#[test]
+fn e2e_hls_js_plays_the_demo_in_segments() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");
     check_playing(&watch(&weir, "hls", "player-hls.png", &[]));
@@ -69,6 +89,12 @@ fn watch(weir: &Weir, protocol: &str, screenshot: &str, arguments: &[&str]) -> V
     ];
     all.extend(arguments);
     player::measure(&url, &all)
+}
+
+fn check_low_latency(seen: &Value) {
+    assert_eq!(seen["latencyKind"], "measured", "{seen}");
+    let latency_ms = seen["latencyMs"].as_f64().expect("a number");
+    assert!(latency_ms <= LOW_LATENCY_MS_MAX, "{seen}");
 }
 
 fn check_playing(seen: &Value) {

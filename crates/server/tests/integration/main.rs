@@ -19,6 +19,7 @@ mod matrix;
 mod metrics;
 mod mpd_watch;
 mod objects;
+mod players;
 mod pull;
 mod range_check;
 mod relay;
