@@ -30,7 +30,11 @@ SECONDS = 60
 # The first ten seconds that a player plays are not counted; it finds its place.
 SETTLE_S = 10
 STREAM = "clock"
-GOALS = {"hls.js, low latency": "p95 ≤ 1.8 s", "dash.js": "p95 ≤ 2.5 s"}
+GOALS = {
+    "hls.js, low latency": "p95 ≤ 1.8 s",
+    "hls.js, low latency, catching up": "p95 ≤ 1.8 s",
+    "dash.js": "p95 ≤ 2.5 s",
+}
 
 
 def time_code():
@@ -88,7 +92,13 @@ def watch(weir, example):
 def main():
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     binary = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else str(target.resolve() / "release/weir")
-    examples = sys.argv[2:] or ["hls.js, low latency", "hls.js, classic", "dash.js", "mpegts.js"]
+    examples = sys.argv[2:] or [
+        "hls.js, low latency",
+        "hls.js, low latency, catching up",
+        "hls.js, classic",
+        "dash.js",
+        "mpegts.js",
+    ]
     print("| Player | p50 | p95 | max | Stalls | Goal |\n|---|---|---|---|---|---|", flush=True)
     with Weir(binary, "dev") as weir, Publisher(f"rtmp://127.0.0.1:{weir.ports['rtmp']}/live/{STREAM}"):
         while not any(row["name"] == STREAM and row["frames"] for row in json.loads(weir.get("/status"))["streams"]):

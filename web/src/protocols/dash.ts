@@ -23,6 +23,8 @@ export function attach(video: HTMLVideoElement, url: string, events: AttachmentE
     },
   });
   player.on("error", ({ error }: { error: unknown }) => events.failed(reason(error)));
+  // It refreshes the manifest only once it has seen the element start, which the supervisor did before it listened.
+  player.on("streamInitialized", () => video.paused || video.dispatchEvent(new Event("play")));
   player.initialize(video, url, false);
   return {
     latency(serverNowMs) {

@@ -4,35 +4,37 @@
 import Hls, { Events, type HlsConfig } from "hls.js";
 import type { Attachment, AttachmentEvents, Player } from "../protocols";
 
+/** Who is so many segments behind the live edge jumps to it: a tab that slept, a network that was away. */
+const BEHIND_MAX = 6;
+
 /** Plays parts of segments as they come, as far behind as the playlist's PART-HOLD-BACK says. */
-export const lowLatency = player({
+export const lowLatency = player(BEHIND_MAX, {
   lowLatencyMode: true,
-  // Start-up is not as fast as the stream; this makes good for it.
+  // hls.js starts later than where it aims at; this makes up for it.
   maxLiveSyncPlaybackRate: 1.1,
-  liveMaxLatencyDurationCount: 6,
 });
 
 /** Plays whole segments. */
-export const classic = player({
+export const classic = player(BEHIND_MAX, {
   lowLatencyMode: false,
   // Two segments behind the live edge instead of the three that the RFC suggests: on a steady network the third only
   // adds latency, and hls.js steps back by itself after a stall.
   liveSyncDurationCount: 2,
-  liveMaxLatencyDurationCount: 6,
 });
 
 /** Plays from where the playlist's EXT-X-START says, and stays as far behind. */
-export const rewound = player({ lowLatencyMode: false });
+export const rewound = player(Infinity, { lowLatencyMode: false });
 
-function player(config: Partial<HlsConfig>): Player {
+function player(behindMax: number, config: Partial<HlsConfig>): Player {
   return {
     supported: (video) => Hls.isSupported() || video.canPlayType("application/vnd.apple.mpegurl") !== "",
     attach: (video, url, events) =>
-      Hls.isSupported() ? attachHlsJs(config, video, url, events) : attachNative(video, url, events),
+      Hls.isSupported() ? attachHlsJs(behindMax, config, video, url, events) : attachNative(video, url, events),
   };
 }
 
 function attachHlsJs(
+  behindMax: number,
   config: Partial<HlsConfig>,
   video: HTMLVideoElement,
   url: string,
@@ -47,6 +49,8 @@ function attachHlsJs(
       default: { maxTimeToFirstByteMs: 8000, maxLoadTimeMs: 15_000, timeoutRetry: null, errorRetry: null },
     },
   });
+  // Its constructor takes this only beside a number of segments to aim at, which would beat PART-HOLD-BACK.
+  hls.config.liveMaxLatencyDurationCount = behindMax;
   hls.on(Events.ERROR, (_, error) => {
     if (error.fatal) events.failed(`${error.type}: ${error.details}`);
   });

@@ -157,9 +157,7 @@ fn script(name: &str, target: &[&str]) -> Command {
         );
     }
     let mut command = Command::new("node");
-    command
-        .arg(web.join("test").join(name))
-        .args(target);
+    command.arg(web.join("test").join(name)).args(target);
     command
 }
 
