@@ -16,6 +16,7 @@ mod hostile;
 mod kick;
 mod matrix;
 mod metrics;
+mod mpd_watch;
 mod objects;
 mod pull;
 mod range_check;
