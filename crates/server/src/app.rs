@@ -22,6 +22,7 @@ use crate::{
     cli::EXIT_USAGE,
     config::{Config, Mode},
 };
+pub(crate) use start::DEMO_SAMPLE;
 use start::{Server, StartError};
 
 /// How often streams whose publisher is gone and viewers that are gone are looked for.
@@ -73,6 +74,7 @@ async fn serve(config: Config, mode: Mode) -> anyhow::Result<ExitCode> {
             return Ok(match error {
                 StartError::Listen { .. }
                 | StartError::Certificate(_)
+                | StartError::Authority(_)
                 | StartError::Storage { .. } => EXIT_USAGE.into(),
                 StartError::Sample(_) => ExitCode::FAILURE,
             });

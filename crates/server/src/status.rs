@@ -288,7 +288,10 @@ mod tests {
 
     use bytes::Bytes;
     use serde_json::{Value, json};
-    use weir_gateway::{deliver::hls::Identity, net::client::TrustedProxies};
+    use weir_gateway::{
+        deliver::hls::Identity,
+        net::{client::TrustedProxies, dial::Dialer},
+    };
     use weir_hub::{Limits, Moment, Retention, Role};
     use weir_media::{SessionClock, StreamName, TrackId};
 
@@ -447,7 +450,7 @@ mod tests {
             Status::new(
                 Arc::clone(&hub),
                 OnDemand::new(None, Duration::from_secs(1)),
-                Relays::new(Vec::new(), Vec::new()),
+                Relays::new(Vec::new(), Dialer::new(Vec::new(), None)),
                 Viewers::new(
                     Identity::Off,
                     Duration::from_secs(1),

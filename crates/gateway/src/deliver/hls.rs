@@ -217,8 +217,13 @@ async fn media(
 ) -> Answer {
     let (name, mut published) = context.published(PROTOCOL, &name).await?;
     context.watch(PROTOCOL, &name, &asker)?;
-    let reload = Reload::parse(asker.query.as_deref().unwrap_or(""))
-        .map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?;
+    // Directives of a playlist that has ended are not even wrong (section 6.2.5.2).
+    let reload = if published.snapshot.ended {
+        Reload::default()
+    } else {
+        Reload::parse(asker.query.as_deref().unwrap_or(""))
+            .map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?
+    };
     let mut freshness = Freshness::Present;
     if let Some(at) = reload.at
         && published.low_latency

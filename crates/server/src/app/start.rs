@@ -18,7 +18,7 @@ use weir_gateway::{
     deliver::{
         self,
         hls::{Identity, Viewers},
-        relay::Relays,
+        relay::{Relays, Target},
     },
     derive::{self, Derived, disk::Disk, hls::Outputs},
     ingest::{
@@ -26,11 +26,12 @@ use weir_gateway::{
         pull::Source,
     },
     net::{
-        client::TrustedProxies,
+        client::{Network, TrustedProxies},
+        dial::Dialer,
         http,
         listener::{self, Connections},
         tasks::Tasks,
-        tls::{self, CertificateStore},
+        tls::{self, CertificateStore, Trust},
     },
     on_demand::OnDemand,
     rtmp,
@@ -39,6 +40,7 @@ use weir_hub::{Hub, Join, LagLimit, Requests, Retention};
 use weir_media::StreamName;
 
 use crate::{
+    api::{self, Access},
     auth,
     config::{self, Config, Listener, Mode, Purpose},
     metrics,
@@ -49,7 +51,7 @@ use crate::{
 /// The name of the stream that `weir dev` runs.
 const DEMO: &str = "demo";
 /// The sample it plays, and after how long it repeats.
-const DEMO_SAMPLE: &[u8] = include_bytes!("../../../../testdata/demo.flv");
+pub(crate) const DEMO_SAMPLE: &[u8] = include_bytes!("../../../../testdata/demo.flv");
 const DEMO_LOOP_MS: u32 = 8_000;
 /// Wanted duration of a part: about what a player at one second of latency asks for.
 const PART_MS: u32 = 333;
@@ -66,7 +68,10 @@ pub(super) enum StartError {
     Listen { addr: SocketAddr, reason: io::Error },
     /// The configured certificate cannot be used.
     #[error("{0}; HTTPS and RTMPS need a good pair in [tls] cert and key")]
-    Certificate(#[from] tls::Error),
+    Certificate(tls::Error),
+    /// The configured authorities cannot be used.
+    #[error("{0}; see [tls] ca, the authorities of servers that streams come from or go to")]
+    Authority(tls::Error),
     /// The folder for live streams cannot be used.
     #[error("cannot write live streams to {}: {reason}; see HLS_PATH, [hls] path", path.display())]
     Storage { path: PathBuf, reason: io::Error },
@@ -93,8 +98,9 @@ impl Server {
         let disk = open_disk(config.hls.path.as_deref())?;
         let listeners = bind(&config.listeners)?;
         let (requests, pending) = Requests::channel();
-        let gateway = gateway(&config, requests, rtmp_addrs(&listeners));
-        let relays = Relays::new(config.relay.clone(), rtmp_addrs(&listeners));
+        let dialer = Dialer::new(rtmp_addrs(&listeners), load_trust(&config).await?);
+        let gateway = gateway(&config, requests, dialer.clone());
+        let relays = Relays::new(config.relay.clone(), dialer);
         let viewers = viewers(&config);
         let status = Status::new(
             Arc::clone(&gateway.hub),
@@ -121,14 +127,15 @@ impl Server {
         if !config.relay.is_empty() {
             tasks.spawn(relays.clone().reconcile(gateway.clone()));
         }
-        let connections = Connections::new(config.server.max_connections);
+        let connections = connections(&config);
         let observed = metrics::Observed {
             connections: connections.clone(),
             certificates: certificates.clone(),
             disk,
             viewers,
         };
-        let routers = Routers::new(media, &status, &gateway, observed);
+        let access = Access::new(mode, config.auth.api_token.clone());
+        let routers = Routers::new(media, &status, access, &gateway, observed);
         accept(
             listeners,
             &config,
@@ -159,15 +166,26 @@ impl Server {
     }
 }
 
-async fn load_certificates(config: &config::Tls) -> Result<Option<CertificateStore>, tls::Error> {
+async fn load_certificates(config: &config::Tls) -> Result<Option<CertificateStore>, StartError> {
     let Some(cert) = config.cert.clone() else {
         return Ok(None);
     };
     let key = config.key.clone().unwrap_or_else(|| cert.clone());
-    CertificateStore::load(cert, key).await.map(Some)
+    let loaded = CertificateStore::load(cert, key).await;
+    loaded.map(Some).map_err(StartError::Certificate)
 }
 
-fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> Gateway {
+/// Reads the authorities, if there is a server to be reached over TLS: they cost time and memory.
+async fn load_trust(config: &Config) -> Result<Option<Trust>, StartError> {
+    let relays_over_tls = config.relay.iter().any(Target::is_tls);
+    if !(config.edge.source_tls || relays_over_tls) {
+        return Ok(None);
+    }
+    let loaded = Trust::load(config.tls.ca.as_deref()).await;
+    loaded.map(Some).map_err(StartError::Authority)
+}
+
+fn gateway(config: &Config, requests: Requests, dialer: Dialer) -> Gateway {
     let limits = &config.limits;
     let gop_cache = Retention {
         groups_max: config.gop_cache.max_gops,
@@ -184,8 +202,9 @@ fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> 
     let source = (!edge.source_host.is_empty()).then(|| Source {
         host: edge.source_host.clone(),
         port: edge.source_port,
+        is_tls: edge.source_tls,
         app: edge.source_app.clone(),
-        own_addrs: rtmp_addrs,
+        dialer,
     });
     Gateway {
         hub,
@@ -234,6 +253,14 @@ fn packaging(hls: &config::Hls) -> derive::hls::Config {
     }
 }
 
+fn connections(config: &Config) -> Connections {
+    // Proxies have the connections of many clients, and from this machine come health checks and load tests.
+    let proxies = &config.server.trusted_proxies[..];
+    let uncounted = TrustedProxies::new(&[proxies, &Network::LOOPBACK].concat());
+    let max_per_ip = config.limits.max_connections_per_ip;
+    Connections::new(config.server.max_connections, max_per_ip, uncounted)
+}
+
 fn open_disk(path: Option<&Path>) -> Result<Option<Disk>, StartError> {
     let Some(path) = path else {
         return Ok(None);
@@ -267,11 +294,11 @@ fn bind(wanted: &[Listener]) -> Result<Vec<(Purpose, TcpListener)>, StartError> 
     Ok(bound)
 }
 
-/// Where this server takes RTMP connections.
+/// Where this server takes RTMP connections, over TLS too.
 fn rtmp_addrs(listeners: &[(Purpose, TcpListener)]) -> Vec<SocketAddr> {
     let rtmp = listeners
         .iter()
-        .filter(|(purpose, _)| *purpose == Purpose::Rtmp);
+        .filter(|(purpose, _)| matches!(purpose, Purpose::Rtmp | Purpose::Rtmps));
     rtmp.filter_map(|(_, listener)| listener.local_addr().ok())
         .collect()
 }
@@ -286,11 +313,13 @@ impl Routers {
     fn new(
         media: deliver::hls::Context,
         status: &Status,
+        access: Access,
         gateway: &Gateway,
         observed: metrics::Observed,
     ) -> Self {
         let all = deliver::router(media.clone())
             .merge(status::router(status.clone()))
+            .merge(api::router(Arc::clone(&gateway.hub), access))
             .merge(ui::router());
         Self {
             all: http::with_limits(metrics::observe(all, gateway, observed)),
@@ -326,6 +355,11 @@ fn accept(
             Purpose::Https => Some(store.http_acceptor()),
             Purpose::Rtmps => Some(store.rtmp_acceptor()),
         });
+        // Others would have to speak first: a handshake.
+        let busy = match purpose {
+            Purpose::Http | Purpose::Cdn => http::BUSY,
+            Purpose::Https | Purpose::Rtmp | Purpose::Rtmps => &[],
+        };
         match purpose {
             Purpose::Rtmp | Purpose::Rtmps => {
                 let serve = move |stream| {
@@ -334,7 +368,7 @@ fn accept(
                 };
                 tasks
                     .clone()
-                    .spawn(listener::accept(listener, connections, tasks, serve));
+                    .spawn(listener::accept(listener, connections, tasks, busy, serve));
             }
             Purpose::Http | Purpose::Cdn | Purpose::Https => {
                 let serve = move |stream| {
@@ -348,7 +382,7 @@ fn accept(
                 };
                 tasks
                     .clone()
-                    .spawn(listener::accept(listener, connections, tasks, serve));
+                    .spawn(listener::accept(listener, connections, tasks, busy, serve));
             }
         }
     }
@@ -361,8 +395,9 @@ fn start_demo(gateway: &Gateway) -> Result<(), StartError> {
     };
     let work = gateway.clone();
     gateway.tasks.spawn(async move {
-        if let Err(error) = sample.publish(&name, &work).await {
-            tracing::warn!(%error, "no demo stream");
+        match sample.publish(&name, &work).await {
+            Ok(reason) => tracing::info!(%reason, "demo stream ended"),
+            Err(error) => tracing::warn!(%error, "no demo stream"),
         }
     });
     Ok(())

@@ -126,7 +126,7 @@ proptest! {
         let tracks = vec![video_gop(&epoch, 0, 60 * S, gop), audio(&epoch, 0, 60 * S)];
         let frames = interleave(tracks, late_us);
         let key = |(epoch, frame): &Timed| {
-            frame.sync && frame.track == weir_media::TrackId::VIDEO && time_us(epoch, frame) >= joins_s * S
+            frame.sync && frame.track == TrackId::VIDEO && time_us(epoch, frame) >= joins_s * S
         };
         let mut pair = Pair::new(frames.iter().position(key).expect("the run is longer"));
         for frame in &frames {
