@@ -1,10 +1,16 @@
-//! The players that pages embed, as `docs/players.md` shows them, for a minute each: no fatal error, no stall.
+//! The examples of `docs/players.md`, as printed.
 //!
-//! They come from npm and run the examples as printed, in browser contexts of their own and at the same time.
+//! The players that pages embed come from npm and play for a minute each, in browser contexts of their own and at the same
+//! time: no fatal error, no stall.
+
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Weir, player};
+use crate::support::{PATIENCE, Weir, player, process::Process, wait_until};
+
+/// What the tests run.
+const EXAMPLES: &str = include_str!("../../../../docs/players.md");
 
 /// How long each plays after it has started.
 const PLAYED_S: u32 = 60;
@@ -24,6 +30,38 @@ fn e2e_hls_plays_for_a_minute() {
 #[test]
 fn e2e_dash_and_flv_play_for_a_minute() {
     check(&["dash.js", "shaka-player, DASH", "mpegts.js"]);
+}
+
+#[test]
+fn e2e_ffplay_plays_every_address() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    let lines: Vec<_> = EXAMPLES.lines().collect();
+    let lines = lines.iter().filter(|line| line.starts_with("ffplay "));
+    let players = lines.map(|line| {
+        let line = line
+            .replace("http://localhost:8080", &weir.http_url(""))
+            .replace("rtmp://localhost:1935/live/demo", &weir.rtmp_url("demo"));
+        let mut command = Command::new("ffplay");
+        command
+            .env("SDL_VIDEODRIVER", "dummy")
+            .env("SDL_AUDIODRIVER", "dummy")
+            .args(line.split(' ').skip(1));
+        (Process::start(command), line)
+    });
+    let players: Vec<_> = players.collect();
+    assert!(!players.is_empty());
+    for (player, line) in players {
+        wait_until(&line, PATIENCE, || {
+            assert!(player.is_running(), "{line}: {}", player.stderr());
+            // Its status lines begin with the time of what it plays: nan until it does.
+            let status = player.stderr();
+            let mut times = status
+                .split('\r')
+                .filter_map(|line| line.split_once("A-V:"));
+            times.any(|(time, _)| time.trim().parse().is_ok_and(f64::is_finite))
+        });
+    }
 }
 
 fn check(examples: &[&str]) {
