@@ -47,17 +47,23 @@ def time_code():
 
 
 class Publisher:
-    """FFmpeg, fed with a frame of squares at each frame's time, over a moving test picture."""
+    """FFmpeg, fed with a frame of squares at each frame's time, over a moving test picture.
+
+    A camera's first pictures are lost while an encoder starts. Here they would wait in queues and come late, and the
+    server would take the late one for the beginning of its clock: so the queues are short, and frames wait until `live`.
+    """
 
     def __init__(self, url):
         squares = ["-f", "rawvideo", "-pix_fmt", "gray", "-video_size", f"{WIDTH}x{CODE_HEIGHT}", "-framerate", str(FPS)]
+        squares += ["-thread_queue_size", "1"]
         moving = f"testsrc2=s={WIDTH}x{HEIGHT - CODE_HEIGHT}:r={FPS}"
         stack = "[0:v]format=yuv420p[code];[1:v]format=yuv420p[moving];[code][moving]vstack[v]"
         video = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-g", str(2 * FPS), "-b:v", "1500k"]
         command = ["ffmpeg", "-v", "error", "-probesize", "32", *squares, "-i", "-", "-f", "lavfi", "-i", moving]
         command += ["-f", "lavfi", "-i", "sine=r=48000", "-filter_complex", stack, "-map", "[v]", "-map", "2:a"]
         command += [*video, "-c:a", "aac", "-b:a", "96k", "-f", "flv", url]
-        self.encoder = subprocess.Popen(command, stdin=subprocess.PIPE)
+        self.encoder = subprocess.Popen(command, stdin=subprocess.PIPE, pipesize=4096)
+        self.live = threading.Event()
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self.paint)
         self.thread.start()
@@ -68,8 +74,9 @@ class Publisher:
     def __exit__(self, *_):
         self.stopped.set()
         self.thread.join()
-        # The test picture and the tone have no end.
+        # The test picture and the tone have no end; and it ends only when it does not wait for squares.
         self.encoder.terminate()
+        self.encoder.stdin.close()
         self.encoder.wait()
 
     def paint(self):
@@ -79,6 +86,8 @@ class Publisher:
             self.encoder.stdin.write(time_code())
             self.encoder.stdin.flush()
             frame += 1
+            if not self.live.is_set():
+                start = time.monotonic() - (frame - 1) / FPS
 
 
 def watch(weir, example):
@@ -97,12 +106,14 @@ def main():
         "hls.js, low latency, catching up",
         "hls.js, classic",
         "dash.js",
+        "dash.js, with settings of its own",
         "mpegts.js",
     ]
     print("| Player | p50 | p95 | max | Stalls | Goal |\n|---|---|---|---|---|---|", flush=True)
-    with Weir(binary, "dev") as weir, Publisher(f"rtmp://127.0.0.1:{weir.ports['rtmp']}/live/{STREAM}"):
+    with Weir(binary, "dev") as weir, Publisher(f"rtmp://127.0.0.1:{weir.ports['rtmp']}/live/{STREAM}") as publisher:
         while not any(row["name"] == STREAM and row["frames"] for row in json.loads(weir.get("/status"))["streams"]):
             time.sleep(0.1)
+        publisher.live.set()
         # A player that comes before the playlist is full would measure how a stream begins.
         time.sleep(SETTLE_S)
         for example in examples:
