@@ -25,6 +25,9 @@ const LIBRARIES = [
   "mpegts.js/dist/mpegts.js",
 ];
 
+/** Painting costs more than decoding where there is no graphics processor, and nobody looks. */
+const VIEWPORT = { width: 160, height: 90 };
+
 /** Each has its first picture by then: ten seconds of key frame interval, and many browsers on a busy machine. */
 const START_TIMEOUT_MS = 45_000;
 
@@ -69,7 +72,7 @@ async function watch(name) {
   const html = examples.get(name);
   if (!html) throw new Error(`docs/players.md has no example "${name}"`);
   // Connections are limited for each browser, not for each page: six to a server, and each player wants four.
-  const context = await browser.newContext();
+  const context = await browser.newContext({ viewport: VIEWPORT });
   const page = await context.newPage();
   const pageErrors = [];
   page.on("pageerror", (error) => pageErrors.push(String(error)));
