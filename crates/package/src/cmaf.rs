@@ -256,6 +256,7 @@ impl Packager {
             span: Some(span),
             program_date_time: self.wall,
             parts: std::mem::take(&mut current.segment.parts),
+            archived: None,
         })
     }
 }

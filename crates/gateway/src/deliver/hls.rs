@@ -6,6 +6,7 @@
 mod blocked;
 mod cmcd;
 mod object;
+mod rewind;
 mod viewers;
 
 use std::{
@@ -103,6 +104,7 @@ impl Face {
 /// Who asks for a playlist.
 pub(super) struct Asker {
     hls_ctx: Option<String>,
+    start: Option<String>,
     query: Option<String>,
     peer: IpAddr,
     headers: HeaderMap,
@@ -112,11 +114,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
     type Rejection = QueryRejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, QueryRejection> {
-        let Query(SessionQuery { hls_ctx }) = Query::from_request_parts(parts, state).await?;
+        let Query(known) = Query::<KnownQuery>::from_request_parts(parts, state).await?;
         // Every connection says who its peer is.
         let peer = parts.extensions.get();
         Ok(Self {
-            hls_ctx,
+            hls_ctx: known.hls_ctx,
+            start: known.start,
             query: parts.uri.query().map(str::to_owned),
             peer: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(addr)| *addr),
             headers: parts.headers.clone(),
@@ -135,8 +138,9 @@ impl Asker {
 }
 
 #[derive(Debug, Deserialize)]
-struct SessionQuery {
+struct KnownQuery {
     hls_ctx: Option<String>,
+    start: Option<String>,
 }
 
 /// The routes for a CDN: the same subtree below the name alone, and below `/live`.
@@ -172,14 +176,23 @@ fn subtree() -> Router<Context> {
         .route("/ts.m3u8", get(ts_media).options(preflight))
         .route("/{object}", get(ts_object).options(preflight))
         .route("/{rendition}/index.m3u8", get(media).options(preflight))
+        .route(
+            "/{rendition}/rewind.m3u8",
+            get(rewind::media).options(preflight),
+        )
         .route("/{rendition}/{object}", get(object).options(preflight))
 }
 
 /// Answers `/live/{name}.m3u8`: a session for the viewer, and where its playlist is. Nothing else redirects
 /// (CONFORMANCE H20).
 pub(super) async fn redirect(context: Context, name: &str, asker: Asker) -> Answer {
+    let start = rewind::start(&asker)?;
     let (name, _) = context.published(name).await?;
-    let query = context.session_query(&name, &asker)?;
+    let mut query = context.session_query(&name, &asker)?;
+    if let Some(start) = start {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(&format!("start={start}"));
+    }
     let location = format!("/live/{name}/index.m3u8{query}");
     let headers = [
         (
@@ -196,9 +209,10 @@ async fn multivariant(
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
+    let start = rewind::start(&asker)?;
     let (name, published) = context.published(&name).await?;
     let query = context.session_query(&name, &asker)?;
-    let text = hls::multivariant(&published.snapshot, &query);
+    let text = rewind::multivariant(&published.snapshot, start, &query);
     Ok(context.playlist(&Playlist::new(text), Freshness::Present, &asker))
 }
 
@@ -245,7 +259,13 @@ async fn object(
                 .part(&name, &published, rendition, run, at, &asker)
                 .await?
         }
-        Some(asked) => find_object(&published.snapshot, rendition, asked),
+        Some(asked) => {
+            let run = &published.snapshot.run;
+            match context.archived(&name, run, rendition, &asked).await? {
+                Some(archived) => Some(archived),
+                None => find_object(&published.snapshot, rendition, asked),
+            }
+        }
         None => None,
     };
     Ok(object

@@ -3,6 +3,7 @@
 
 mod golden;
 mod properties;
+mod rewind;
 mod transport;
 
 use bytes::BytesMut;

@@ -33,6 +33,7 @@ use weir_gateway::{
         tls::{self, CertificateStore},
     },
     on_demand::OnDemand,
+    read_cache::{self, ReadCache},
     rtmp,
 };
 use weir_hub::{Hub, Join, LagLimit, Requests, Retention};
@@ -96,14 +97,21 @@ impl Server {
         let gateway = gateway(&config, requests, rtmp_addrs(&listeners));
         let relays = Relays::new(config.relay.clone(), rtmp_addrs(&listeners));
         let viewers = viewers(&config);
+        let cache = read_cache(&config.cache);
+        let outputs = Outputs::new(
+            packaging(&config.hls),
+            gateway.tasks.clone(),
+            disk.clone(),
+            cache.clone(),
+        );
         let status = Status::new(
             Arc::clone(&gateway.hub),
             gateway.on_demand.clone(),
             relays.clone(),
             viewers.clone(),
+            outputs.clone(),
             started,
         );
-        let outputs = Outputs::new(packaging(&config.hls), gateway.tasks.clone(), disk.clone());
         let media = deliver::hls::Context::new(
             gateway.clone(),
             outputs.clone(),
@@ -129,6 +137,7 @@ impl Server {
             connections: connections.clone(),
             certificates: certificates.clone(),
             disk,
+            cache,
             viewers,
         };
         let router = metrics::observe(router, &gateway, observed);
@@ -235,10 +244,21 @@ fn packaging(hls: &config::Hls) -> derive::hls::Config {
             segment_ms: u32::try_from(hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
             part_ms: PART_MS,
             playlist_segments: hls.playlist_size,
+            rewind: derive::hls::Rewind {
+                window_us: i64::try_from(hls.dvr_window.as_micros()).unwrap_or(i64::MAX),
+                memory_bytes: hls.dvr_memory_mb << 20,
+            },
         },
         low_latency: hls.low_latency,
         low_latency_except: hls.low_latency_except.clone().into(),
     }
+}
+
+fn read_cache(config: &config::Cache) -> ReadCache {
+    ReadCache::new(read_cache::Limits {
+        entries_max: config.max_entries as u64,
+        bytes_max: (config.max_size_mb as u64) << 20,
+    })
 }
 
 fn open_disk(path: Option<&Path>) -> Result<Option<Disk>, StartError> {
