@@ -183,6 +183,7 @@ impl Packager {
     }
 
     fn begin(&mut self, mark: &Mark, track: &Track, first: bool) {
+        let is_lead = mark.epoch.lead().is_some_and(|lead| lead.id == track.id);
         let init = Init {
             discontinuity: mark.discontinuity,
             track: track.clone(),
@@ -191,14 +192,14 @@ impl Packager {
         self.current = Some(Current {
             init: Arc::new(init),
             anchor: mark.epoch.anchor,
-            shift: None,
+            shift: mark.composition.filter(|_| is_lead),
             held: None,
             frame_ticks: default_frame_ticks(track),
             samples: Vec::new(),
             chunk: mark.chunk,
             part_start: 0,
             end: None,
-            segment: OpenSegment::new(mark, !first),
+            segment: OpenSegment::new(mark, mark.cut == Cut::Epoch && !first),
         });
     }
 

@@ -2,11 +2,14 @@
 //!
 //! Owns: the one decision per cut ([`Mark`]), taken on the lead track (video when there is one), and the target
 //! duration, which never changes within a run (CONFORMANCE H3, H4). Every track is cut at the marks.
+//! A replica of the run follows the marks of its owner instead ([`follow`]).
 //! Does not own: the bytes of the pieces ([`crate::cmaf`]).
+
+pub mod follow;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use weir_media::{Epoch, codec::Codec};
+use weir_media::{Epoch, Kind, codec::Codec};
 
 /// How far a key frame may come before the wanted duration and still end the segment: RTMP rounds to milliseconds and
 /// encoders place key frames a frame early or late.
@@ -55,6 +58,10 @@ pub struct Mark {
     pub discontinuity: u64,
     /// Counts the marks of the run: the number of the chunk that begins here (C4).
     pub chunk: u32,
+    /// The composition offset of the lead track's first frame in the epoch, ticks; none before that frame.
+    pub composition: Option<i64>,
+    /// What the playlists of the run promise, once it is known.
+    pub targets: Option<Targets>,
     /// The epoch of that segment.
     pub epoch: Arc<Epoch>,
 }
@@ -68,6 +75,27 @@ pub struct Numbers {
     pub discontinuity: u64,
 }
 
+/// What playlists promise of every segment and part of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Targets {
+    /// EXT-X-TARGETDURATION, seconds.
+    pub target_s: i64,
+    /// PART-TARGET, microseconds.
+    pub part_us: i64,
+}
+
+/// A frame of the lead track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lead {
+    /// When it is presented on the output clock, by its decode time, microseconds.
+    pub at_us: i64,
+    /// Whether decoding can start at it.
+    pub sync: bool,
+    /// The composition offset of the first frame of its epoch, ticks; none if this is not a frame but the time from
+    /// which one has been missing.
+    pub composition: Option<i64>,
+}
+
 /// Decides the cuts of a run.
 #[derive(Debug)]
 pub struct Cutter {
@@ -77,6 +105,7 @@ pub struct Cutter {
     msn: u64,
     discontinuity: u64,
     chunk: u32,
+    composition: Option<i64>,
     epoch: Option<Arc<Epoch>>,
     segment_start_us: i64,
     part_start_us: i64,
@@ -165,6 +194,7 @@ impl Cutter {
             msn: first.msn,
             discontinuity: first.discontinuity,
             chunk: 0,
+            composition: None,
             epoch: None,
             segment_start_us: 0,
             part_start_us: 0,
@@ -184,21 +214,22 @@ impl Cutter {
         }
     }
 
-    /// The target duration in seconds, once it is known; from then on it never changes.
-    #[must_use]
-    pub fn target_s(&self) -> Option<i64> {
+    fn target_s(&self) -> Option<i64> {
         match self.target {
             Target::Measuring { .. } => None,
             Target::Fixed { target_s } => Some(target_s),
         }
     }
 
-    /// PART-TARGET in microseconds, once it is known; from then on it never changes.
+    /// What the playlists promise, once it is known; from then on it never changes.
     #[must_use]
-    pub fn part_target_us(&self) -> Option<i64> {
-        match self.part {
-            PartLength::Measuring { .. } => None,
-            PartLength::Fixed { target_us, .. } => Some(target_us),
+    pub fn targets(&self) -> Option<Targets> {
+        match (self.target, self.part) {
+            (Target::Fixed { target_s }, PartLength::Fixed { target_us, .. }) => Some(Targets {
+                target_s,
+                part_us: target_us,
+            }),
+            _ => None,
         }
     }
 
@@ -208,24 +239,20 @@ impl Cutter {
         self.last_us
     }
 
-    /// A frame of the lead track, presented at `at_us`; appends the marks that lie at or before it.
-    pub fn lead(
-        &mut self,
-        epoch: &Arc<Epoch>,
-        at_us: i64,
-        sync: bool,
-        audio_only: bool,
-        marks: &mut VecDeque<Mark>,
-    ) {
+    /// A frame of the lead track; appends the marks that lie at or before it.
+    pub fn lead(&mut self, epoch: &Arc<Epoch>, lead: Lead, marks: &mut VecDeque<Mark>) {
+        let Lead { at_us, sync, .. } = lead;
         if !self
             .epoch
             .as_ref()
             .is_some_and(|current| Epoch::same(current, epoch))
         {
-            self.begin_epoch(epoch, at_us, audio_only, marks);
+            self.composition = lead.composition;
+            self.begin_epoch(epoch, at_us, marks);
             self.begun_by_key = sync;
             return;
         }
+        self.composition = self.composition.or(lead.composition);
         let delta_us = at_us.saturating_sub(self.last_us);
         if (1..=US_PER_S).contains(&delta_us) {
             self.frame_us = delta_us;
@@ -285,15 +312,10 @@ impl Cutter {
         if let Target::Measuring { .. } = self.target {
             self.fix_target(self.segment_us_until(self.ends_us()));
         }
+        self.fix_part();
     }
 
-    fn begin_epoch(
-        &mut self,
-        epoch: &Arc<Epoch>,
-        at_us: i64,
-        audio_only: bool,
-        marks: &mut VecDeque<Mark>,
-    ) {
+    fn begin_epoch(&mut self, epoch: &Arc<Epoch>, at_us: i64, marks: &mut VecDeque<Mark>) {
         if self.epoch.replace(Arc::clone(epoch)).is_some() {
             self.msn += 1;
             self.discontinuity += 1;
@@ -307,7 +329,7 @@ impl Cutter {
                     first_key_us: at_us,
                     longest_us,
                 };
-                if audio_only {
+                if epoch.lead().is_some_and(|lead| lead.kind() == Kind::Audio) {
                     self.fix_target(self.segment_us);
                 }
             }
@@ -346,6 +368,17 @@ impl Cutter {
         };
     }
 
+    /// Segments of one frame have no parts to measure: a part may be as long as a segment.
+    fn fix_part(&mut self) {
+        if let (PartLength::Measuring { .. }, Some(target_s)) = (self.part, self.target_s()) {
+            let target_us = target_s * US_PER_S;
+            self.part = PartLength::Fixed {
+                part_us: target_us,
+                target_us,
+            };
+        }
+    }
+
     /// Chooses the target duration: from the distance of the first two key frames, or without it after a while.
     fn measure(&mut self, at_us: i64, sync: bool) {
         let Target::Measuring { first_key_us, .. } = self.target else {
@@ -378,6 +411,7 @@ impl Cutter {
     }
 
     fn cut_segment(&mut self, at_us: i64, marks: &mut VecDeque<Mark>) {
+        self.fix_part();
         self.msn += 1;
         self.segment_start_us = at_us;
         self.cut(at_us, Cut::Segment, marks);
@@ -401,6 +435,8 @@ impl Cutter {
             msn: self.msn,
             discontinuity: self.discontinuity,
             chunk: self.chunk,
+            composition: self.composition,
+            targets: self.targets(),
             epoch,
         });
     }

@@ -12,7 +12,10 @@ use weir_media::{Epoch, Frame, Kind, Track, TrackId, rescale};
 
 use crate::{
     cmaf::{self, Packager},
-    cut::{Cut, Cutter, HOLE_US_MAX, Mark, Numbers},
+    cut::{
+        Cut, Cutter, HOLE_US_MAX, Lead, Mark, Numbers,
+        follow::{Cuts, Follower},
+    },
     window::{
         Fits, Rendition, Segment, Snapshot,
         rewind::{self, Rewind},
@@ -21,7 +24,7 @@ use crate::{
 use transport::Transport;
 
 /// How far one track may be behind the others before they go on without it (F10).
-const SILENCE_US_MAX: i64 = 3_000_000;
+pub(crate) const SILENCE_US_MAX: i64 = 3_000_000;
 /// Frames of other tracks that may wait for the lead: [`SILENCE_US_MAX`] of the shortest AAC frames, and some.
 const WAITING_FRAMES_MAX: usize = 1_024;
 /// A live playlist is never shorter than this many target durations (H8).
@@ -47,7 +50,9 @@ pub struct Config {
 pub struct Segmenter {
     config: Config,
     run: String,
-    cutter: Cutter,
+    cuts: Cuts,
+    /// What the last push decided.
+    marks: Vec<Mark>,
     epoch: Option<Arc<Epoch>>,
     lanes: Vec<Lane>,
     waiting: VecDeque<(Arc<Epoch>, Frame)>,
@@ -80,10 +85,23 @@ impl Segmenter {
     /// A segmenter for the run that object names call `run`, which counts from `first`.
     #[must_use]
     pub fn new(config: Config, run: String, first: Numbers) -> Self {
+        let cutter = Cutter::new(first, config.segment_ms, config.part_ms);
+        Self::with(config, run, Cuts::Own(Box::new(cutter)))
+    }
+
+    /// A replica's segmenter, which cuts where the owner of the run did: it makes the same objects from the first whole
+    /// segment on, whenever it joins.
+    #[must_use]
+    pub fn following(config: Config, run: String) -> Self {
+        Self::with(config, run, Cuts::Followed(Follower::default()))
+    }
+
+    fn with(config: Config, run: String, cuts: Cuts) -> Self {
         Self {
             config,
             run,
-            cutter: Cutter::new(first, config.segment_ms, config.part_ms),
+            cuts,
+            marks: Vec::new(),
             epoch: None,
             lanes: Vec::new(),
             waiting: VecDeque::new(),
@@ -96,18 +114,35 @@ impl Segmenter {
     /// Makes MPEG-TS segments as well, at the same cuts, from the next one on; or no longer.
     pub fn want_ts(&mut self, wanted: bool) {
         if wanted != self.ts.is_some() {
-            self.ts = wanted.then(|| Transport::new(self.cutter.next_numbers().msn));
+            self.ts = wanted.then(|| Transport::new(self.cuts.next_numbers().msn));
             for lane in &mut self.lanes {
                 lane.passed = wanted.then(Vec::new);
             }
         }
     }
 
+    /// Takes the marks that the owner decided when it took its next frame; that frame is to be pushed next.
+    pub fn follow(&mut self, marks: &[Mark]) {
+        if let Cuts::Followed(follower) = &mut self.cuts {
+            follower.take(marks);
+        }
+    }
+
+    /// The marks that the last push, or the end of the run, has decided: a replica has to follow them.
+    #[must_use]
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
     /// Takes the next frame of the run.
     pub fn push(&mut self, epoch: &Arc<Epoch>, frame: &Frame) {
+        self.marks.clear();
         let Some((lead, track)) = epoch.lead().zip(epoch.track(frame.track)) else {
             return;
         };
+        if let Cuts::Followed(follower) = &mut self.cuts {
+            follower.note(track.id, rescale(frame.pts, track.timescale, US));
+        }
         if lead.id == track.id {
             self.push_lead(epoch, track, frame);
         } else {
@@ -115,7 +150,7 @@ impl Segmenter {
             let at_us = rescale(frame.pts, track.timescale, US);
             if !self.is_current(epoch) {
                 self.begin_without_lead(epoch, at_us);
-            } else if at_us - self.cutter.reached_us() > SILENCE_US_MAX {
+            } else if at_us - self.cuts.reached_us() > SILENCE_US_MAX {
                 self.go_on_without_lead(at_us - SILENCE_US_MAX);
             }
             if self.waiting.len() > WAITING_FRAMES_MAX {
@@ -128,17 +163,18 @@ impl Segmenter {
 
     /// The run is over: what is open becomes complete.
     pub fn finish(&mut self) {
+        self.marks.clear();
         self.flush();
-        self.cutter.finish();
-        let at_us = self.cutter.reached_us();
+        self.cuts.finish();
+        let at_us = self.cuts.reached_us();
         for lane in &mut self.lanes {
             if let Some(segment) = lane.packager.finish(at_us) {
-                lane.append(segment, self.config, self.cutter.target_s());
+                lane.append(segment, self.config, self.cuts.target_s());
             }
         }
         self.feed_ts();
         if let Some(ts) = &mut self.ts {
-            ts.finish(self.config, self.cutter.target_s());
+            ts.finish(self.config, self.cuts.target_s());
         }
         self.ended = true;
         self.playable = true;
@@ -149,7 +185,7 @@ impl Segmenter {
         let Some(ts) = &mut self.ts else { return };
         for lane in &mut self.lanes {
             for passed in lane.passed.iter_mut().flat_map(|passed| passed.drain(..)) {
-                ts.take(passed, lane.track, self.config, self.cutter.target_s());
+                ts.take(passed, lane.track, self.config, self.cuts.target_s());
             }
         }
     }
@@ -157,7 +193,7 @@ impl Segmenter {
     /// What a later run of the same name has to count from, so that its numbers never go back.
     #[must_use]
     pub fn next_numbers(&self) -> Numbers {
-        self.cutter.next_numbers()
+        self.cuts.next_numbers()
     }
 
     /// Lets bytes of the rewind window leave memory where they are too many; to be called after segments became complete.
@@ -190,10 +226,7 @@ impl Segmenter {
     /// that joins later is there once it has one.
     #[must_use]
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        let target_s = self.cutter.target_s()?;
-        // A run that ended before its first part was complete is all in one.
-        let part_target_us = self.cutter.part_target_us();
-        let part_target_us = part_target_us.unwrap_or(target_s * i64::from(US));
+        let targets = self.cuts.targets()?;
         let begun: Vec<&Lane> = self
             .lanes
             .iter()
@@ -209,8 +242,8 @@ impl Segmenter {
         renditions.sort_by_key(|rendition| rendition.kind == Kind::Audio);
         Some(Arc::new(Snapshot {
             run: self.run.clone(),
-            target_s,
-            part_target_us,
+            target_s: targets.target_s,
+            part_target_us: targets.part_us,
             renditions,
             ts: self
                 .ts
@@ -232,15 +265,14 @@ impl Segmenter {
             self.open_lanes(epoch, track.id);
         }
         let mut marks = VecDeque::new();
-        self.cutter.lead(
-            epoch,
+        let lead = Lead {
             at_us,
-            frame.sync,
-            track.kind() == Kind::Audio,
-            &mut marks,
-        );
+            sync: frame.sync,
+            composition: Some(shift),
+        };
+        self.cuts.lead(epoch, lead, &mut marks);
         self.announce(track.id, &marks);
-        let (config, target_s) = (self.config, self.cutter.target_s());
+        let (config, target_s) = (self.config, self.cuts.target_s());
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == track.id) else {
             return;
         };
@@ -273,13 +305,18 @@ impl Segmenter {
         };
         self.open_lanes(epoch, lead);
         let mut marks = VecDeque::new();
-        self.cutter.lead(epoch, begins_us, false, false, &mut marks);
+        let missing = Lead {
+            at_us: begins_us,
+            sync: false,
+            composition: None,
+        };
+        self.cuts.lead(epoch, missing, &mut marks);
         self.cut_all(lead, &marks);
     }
 
     fn go_on_without_lead(&mut self, at_us: i64) {
         let mut marks = VecDeque::new();
-        self.cutter.without_lead(at_us, &mut marks);
+        self.cuts.without_lead(at_us, &mut marks);
         let Some(lead) = self
             .epoch
             .as_ref()
@@ -294,7 +331,7 @@ impl Segmenter {
     /// Cuts the lead track, which has no frame there, and announces the marks to the others.
     fn cut_all(&mut self, lead: TrackId, marks: &VecDeque<Mark>) {
         self.announce(lead, marks);
-        let (config, target_s) = (self.config, self.cutter.target_s());
+        let (config, target_s) = (self.config, self.cuts.target_s());
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == lead) {
             for mark in marks {
                 lane.cut(mark, config, target_s);
@@ -304,6 +341,7 @@ impl Segmenter {
 
     /// Hands new marks to every track but the lead.
     fn announce(&mut self, lead: TrackId, marks: &VecDeque<Mark>) {
+        self.marks.extend(marks.iter().cloned());
         for lane in self.lanes.iter_mut().filter(|lane| lane.track != lead) {
             lane.marks.extend(marks.iter().cloned());
         }
@@ -311,8 +349,8 @@ impl Segmenter {
 
     /// Packages the waiting frames whose time the lead has reached; all of them if `force`.
     fn drain(&mut self, force: bool) {
-        let reached_us = self.cutter.reached_us();
-        let (config, target_s) = (self.config, self.cutter.target_s());
+        let reached_us = self.cuts.reached_us();
+        let (config, target_s) = (self.config, self.cuts.target_s());
         while let Some((epoch, frame)) = self.waiting.front() {
             let Some(track) = epoch.track(frame.track) else {
                 self.waiting.pop_front();
@@ -353,10 +391,7 @@ impl Segmenter {
                     .track(frame.track)
                     .map(|track| rescale(frame.pts, track.timescale, US) - HOLE_US_MAX)
             });
-        if let Some(at_us) = ahead
-            .max()
-            .filter(|&at_us| at_us > self.cutter.reached_us())
-        {
+        if let Some(at_us) = ahead.max().filter(|&at_us| at_us > self.cuts.reached_us()) {
             self.go_on_without_lead(at_us);
         }
         self.drain(true);
@@ -368,7 +403,7 @@ impl Segmenter {
         // An epoch that ended before its lead came is left out: it was too short to wait for.
         self.waiting
             .retain(|(waiting, _)| waiting.index >= epoch.index);
-        let (config, target_s) = (self.config, self.cutter.target_s());
+        let (config, target_s) = (self.config, self.cuts.target_s());
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == lead) {
             // It may have followed another lead, whose marks come before its own.
             lane.cut_silent(i64::MAX, config, target_s);

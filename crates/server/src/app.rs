@@ -22,6 +22,7 @@ use crate::{
     cli::EXIT_USAGE,
     config::{Config, Mode},
 };
+pub(crate) use start::DEMO_SAMPLE;
 use start::{Server, StartError};
 
 /// How often streams whose publisher is gone and viewers that are gone are looked for.

@@ -3,6 +3,8 @@
 //! Owns: parsing of arguments, and what is printed before a server runs. The flags come from the table of settings.
 //! Does not own: what a setting means ([`crate::config`]) and what a command does ([`crate::app`]).
 
+mod bench;
+
 use std::{
     ffi::OsString,
     fmt::Display,
@@ -11,7 +13,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgMatches, error::ErrorKind, value_parser};
 
 use crate::{
     app,
@@ -40,7 +42,13 @@ enum Command {
 
 /// Does what the arguments ask for (the first one is the name of the program).
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let invocation = match Invocation::parse(args) {
+    let mut args = args.into_iter().peekable();
+    let program = args.next();
+    // It is no server, so it takes none of a server's settings.
+    if args.peek().is_some_and(|arg| arg == bench::NAME) {
+        return bench::run(args);
+    }
+    let invocation = match Invocation::parse(program.into_iter().chain(args)) {
         Ok(invocation) => invocation,
         Err(error) => {
             // Where even this cannot be written, there is nobody left to tell.
@@ -86,6 +94,10 @@ impl Invocation {
         let (command, matches) = match root.subcommand() {
             Some(("dev", matches)) => (Command::Run(Mode::Dev), matches),
             Some(("check", matches)) => (Command::Check, matches),
+            Some((bench::NAME, _)) => {
+                let what = "`bench` comes first: it takes none of a server's settings";
+                return Err(grammar().error(ErrorKind::ArgumentConflict, what));
+            }
             Some((_, matches)) => (Command::Run(Mode::Serve), matches),
             None => (Command::Run(Mode::Serve), &root),
         };
@@ -133,6 +145,7 @@ fn grammar() -> clap::Command {
             clap::Command::new("check")
                 .about("Check the configuration and print the settings in effect"),
         )
+        .subcommand(clap::Command::new(bench::NAME).about(bench::ABOUT))
 }
 
 fn flags(matches: &ArgMatches) -> Vec<(&'static str, String)> {
@@ -234,7 +247,12 @@ mod tests {
 
     #[test]
     fn flags_without_a_meaning_are_refused() {
-        for args in ["weir --redis-url x", "weir --nonsense", "weir fly"] {
+        for args in [
+            "weir --redis-url x",
+            "weir --nonsense",
+            "weir fly",
+            "weir --node-id a bench",
+        ] {
             let error = parse(args).expect_err(args);
             assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{args}");
         }

@@ -3,6 +3,7 @@
 
 mod golden;
 mod properties;
+mod replica;
 mod rewind;
 mod transport;
 

@@ -81,6 +81,8 @@ fn package(run: &Run, segment_us: i64, behind_us: i64) -> Vec<Segment> {
                 msn,
                 discontinuity: 7,
                 chunk: 1,
+                composition: None,
+                targets: None,
                 epoch: Arc::clone(epoch),
             };
             for other in &epoch.tracks {
@@ -588,7 +590,7 @@ proptest! {
         let bytes = mux(&run);
         let mut packager = Packager::new();
         let at_us = run[0].1.dts;
-        let mark = Mark { at_us, ends_us: at_us, cut: Cut::Epoch, msn: 1, discontinuity: 1, chunk: 1, epoch };
+        let mark = Mark { at_us, ends_us: at_us, cut: Cut::Epoch, msn: 1, discontinuity: 1, chunk: 1, composition: None, targets: None, epoch };
         for track in [TrackId::VIDEO, TrackId::AUDIO] {
             packager.cut(&mark, track);
         }

@@ -50,7 +50,7 @@ use crate::{
 /// The name of the stream that `weir dev` runs.
 const DEMO: &str = "demo";
 /// The sample it plays, and after how long it repeats.
-const DEMO_SAMPLE: &[u8] = include_bytes!("../../../../testdata/demo.flv");
+pub(crate) const DEMO_SAMPLE: &[u8] = include_bytes!("../../../../testdata/demo.flv");
 const DEMO_LOOP_MS: u32 = 8_000;
 /// Wanted duration of a part: about what a player at one second of latency asks for.
 const PART_MS: u32 = 333;
@@ -130,9 +130,6 @@ impl Server {
             tasks.spawn(relays.clone().reconcile(gateway.clone()));
         }
         let connections = Connections::new(config.server.max_connections);
-        let router = deliver::router(media.clone())
-            .merge(status::router(status.clone()))
-            .merge(ui::router());
         let observed = metrics::Observed {
             connections: connections.clone(),
             certificates: certificates.clone(),
@@ -140,11 +137,7 @@ impl Server {
             cache,
             viewers,
         };
-        let router = metrics::observe(router, &gateway, observed);
-        let routers = Routers {
-            all: http::with_limits(router),
-            cdn: http::with_limits(deliver::cdn_router(media)),
-        };
+        let routers = Routers::new(media, &status, &gateway, observed);
         accept(
             listeners,
             &config,
@@ -307,6 +300,23 @@ fn rtmp_addrs(listeners: &[(Purpose, TcpListener)]) -> Vec<SocketAddr> {
 struct Routers {
     all: Router,
     cdn: Router,
+}
+
+impl Routers {
+    fn new(
+        media: deliver::hls::Context,
+        status: &Status,
+        gateway: &Gateway,
+        observed: metrics::Observed,
+    ) -> Self {
+        let all = deliver::router(media.clone())
+            .merge(status::router(status.clone()))
+            .merge(ui::router());
+        Self {
+            all: http::with_limits(metrics::observe(all, gateway, observed)),
+            cdn: http::with_limits(deliver::cdn_router(media)),
+        }
+    }
 }
 
 fn accept(

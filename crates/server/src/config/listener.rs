@@ -85,32 +85,8 @@ impl Config {
             }
         }
 
-        let primary = ["server.httpflv_addr", "server.port", "server.host"];
-        let primary = primary
-            .into_iter()
-            .find(|key| chosen(key))
-            .unwrap_or("server.httpflv_addr");
-        let mut wanted = vec![
-            (primary, self.server.httpflv_addr, Purpose::Http),
-            ("hls.addr", self.hls.addr, Purpose::Http),
-            ("rtmp.addr", self.rtmp.addr, Purpose::Rtmp),
-        ];
-        let any_addr_chosen = ADDRESSES.into_iter().any(chosen);
-        if !any_addr_chosen {
-            wanted.push(("", SocketAddr::new(host, PACKAGER_PORT), Purpose::Http));
-        }
-        if !any_addr_chosen || chosen("server.cdn_addr") {
-            wanted.push(("server.cdn_addr", self.server.cdn_addr, Purpose::Cdn));
-        }
-        if self.tls.cert.is_some() {
-            wanted.push(("tls.https_addr", self.tls.https_addr, Purpose::Https));
-            if !any_addr_chosen || chosen("tls.rtmps_addr") {
-                wanted.push(("tls.rtmps_addr", self.tls.rtmps_addr, Purpose::Rtmps));
-            }
-        }
-
         let mut problems = Vec::new();
-        for (key, addr, purpose) in wanted {
+        for (key, addr, purpose) in self.wanted(origins) {
             let configured = chosen(key);
             let addrs = match mode {
                 Mode::Serve => Some(vec![addr]),
@@ -143,6 +119,37 @@ impl Config {
         } else {
             Err(problems)
         }
+    }
+
+    /// The key, address and purpose of every listener that there is to be, the primary HTTP one first.
+    fn wanted(&self, origins: &Origins) -> Vec<(&'static str, SocketAddr, Purpose)> {
+        let chosen = |key: &str| origins.contains_key(key);
+        let primary = ["server.httpflv_addr", "server.port", "server.host"];
+        let primary = primary
+            .into_iter()
+            .find(|key| chosen(key))
+            .unwrap_or("server.httpflv_addr");
+        let mut wanted = vec![
+            (primary, self.server.httpflv_addr, Purpose::Http),
+            ("hls.addr", self.hls.addr, Purpose::Http),
+            ("rtmp.addr", self.rtmp.addr, Purpose::Rtmp),
+        ];
+        let any_addr_chosen = ADDRESSES.into_iter().any(chosen);
+        if !any_addr_chosen {
+            let packager = SocketAddr::new(self.server.host, PACKAGER_PORT);
+            wanted.push(("", packager, Purpose::Http));
+        }
+        if !any_addr_chosen || chosen("server.cdn_addr") {
+            wanted.push(("server.cdn_addr", self.server.cdn_addr, Purpose::Cdn));
+        }
+        if self.tls.cert.is_some() {
+            wanted.push(("tls.https_addr", self.tls.https_addr, Purpose::Https));
+            if !any_addr_chosen || chosen("tls.rtmps_addr") {
+                wanted.push(("tls.rtmps_addr", self.tls.rtmps_addr, Purpose::Rtmps));
+            }
+        }
+
+        wanted
     }
 
     /// Adds a listener, unless one like it is there already.

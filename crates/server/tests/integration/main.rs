@@ -2,17 +2,22 @@
 
 mod access;
 mod browser;
+mod cdn;
 mod cli;
+mod cmaf_check;
 mod continuity;
 mod crowd;
 mod deploy;
+mod e2e_bench;
 mod flv;
 mod hls;
+mod hls_watch;
 mod hostile;
 mod matrix;
 mod metrics;
 mod objects;
 mod pull;
+mod range_check;
 mod relay;
 mod shutdown;
 mod slow_viewers;

@@ -3,12 +3,14 @@
 //! Owns: a running server ([`Weir`]), waiting for a condition, and, in its modules, child processes, HTTP and FFmpeg.
 //! Does not own: what is asserted of it all.
 
+pub(crate) mod changes;
 pub(crate) mod ffmpeg;
 pub(crate) mod ffprobe;
 pub(crate) mod flv;
 pub(crate) mod hls;
 pub(crate) mod http;
 pub(crate) mod nginx;
+pub(crate) mod origin;
 pub(crate) mod player;
 pub(crate) mod process;
 pub(crate) mod rtmp;

@@ -163,6 +163,29 @@ fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<(u16, Headers, Fra
 }
 
 impl Response {
+    /// An answer that no server gave.
+    pub(crate) fn new(status: u16, headers: Vec<(&str, String)>, body: Vec<u8>) -> Self {
+        let owned = |(name, value): (&str, String)| (name.to_owned(), value);
+        Self {
+            status,
+            headers: headers.into_iter().map(owned).collect(),
+            body,
+        }
+    }
+
+    /// The same with another value of a header, where it has one or not.
+    pub(crate) fn with(self, name: &str, value: &str) -> Self {
+        let mut changed = self.without(name);
+        changed.headers.push((name.to_owned(), value.to_owned()));
+        changed
+    }
+
+    /// The same without a header.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        self
+    }
+
     /// The value of a header; `name` in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)

@@ -1,0 +1,167 @@
+//! A viewer of FLV, over HTTP or in WebSocket messages.
+//!
+//! Owns: the request, and leading bytes from the socket to the judge without copying them. Does not own: the framings.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Error, Protocol, Seat};
+use crate::{
+    flv::{self, Checker},
+    http::{self, Body, Head},
+    judge::{Arrival, Judge},
+    socket::{self, Route},
+    tally::Tally,
+    websocket::{self, Piece},
+};
+
+/// The only statuses that begin a stream.
+const OK: u16 = 200;
+const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// One viewer.
+pub(super) struct Viewer {
+    number: usize,
+    is_websocket: bool,
+    route: Arc<Route>,
+    tally: Arc<Mutex<Tally>>,
+    state: State,
+}
+
+/// What is kept between two reads.
+struct State {
+    /// The head of the response, until it is whole.
+    head: Vec<u8>,
+    framing: Option<Framing>,
+    checker: Checker,
+    judge: Judge,
+    /// What has to be sent.
+    answer: Vec<u8>,
+}
+
+/// What the FLV bytes are packed in.
+enum Framing {
+    Http(Body),
+    WebSocket(websocket::Reader),
+}
+
+impl Viewer {
+    pub(super) fn new(seat: &Seat, asked: Arrival) -> Self {
+        Self {
+            number: seat.number,
+            is_websocket: seat.protocol == Protocol::WsFlv,
+            route: Arc::clone(&seat.route),
+            tally: Arc::clone(&seat.tally),
+            state: State::new(asked, seat.buffer),
+        }
+    }
+
+    /// Plays until the server ends it.
+    pub(super) async fn watch(&mut self, url: &http::Url) -> Result<(), Error> {
+        let connected = self.route.connect(self.number).await;
+        let mut socket = connected.map_err(Error::Connect)?;
+        let headers = if self.is_websocket {
+            websocket::UPGRADE
+        } else {
+            ""
+        };
+        socket.write_all(url.get(headers).as_bytes()).await?;
+        loop {
+            let (state, tally, is_websocket) = (&mut self.state, &self.tally, self.is_websocket);
+            let is_end = socket::read(&mut socket, |bytes| {
+                let mut tally = tally.lock();
+                tally.read(bytes.len());
+                let taken = state.receive(bytes, is_websocket, &mut tally);
+                taken.map(|goes_on| bytes.is_empty() || !goes_on)
+            })
+            .await??;
+            if !self.state.answer.is_empty() {
+                socket
+                    .write_all(&std::mem::take(&mut self.state.answer))
+                    .await?;
+            }
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The watching is over, with an error if it was not to be.
+    pub(super) fn finish(&mut self, error: Option<Error>) {
+        let mut tally = self.tally.lock();
+        self.state
+            .judge
+            .finish(Arrival::now().at, &mut tally.counters);
+        if let Some(error) = error {
+            tally.error(&error.to_string());
+        }
+    }
+}
+
+impl State {
+    fn new(asked: Arrival, buffer: Duration) -> Self {
+        Self {
+            head: Vec::new(),
+            framing: None,
+            checker: Checker::default(),
+            judge: Judge::new(asked, buffer),
+            answer: Vec::new(),
+        }
+    }
+
+    /// Takes bytes from the socket; whether more are to come.
+    fn receive(
+        &mut self,
+        mut input: &[u8],
+        is_websocket: bool,
+        tally: &mut Tally,
+    ) -> Result<bool, Error> {
+        let now = Arrival::now();
+        let framing = match &mut self.framing {
+            Some(framing) => framing,
+            None => {
+                let Some(head) = Head::read(&mut self.head, &mut input)? else {
+                    return Ok(true);
+                };
+                self.head = Vec::new();
+                self.framing.insert(Framing::of(&head, is_websocket)?)
+            }
+        };
+        let (checker, judge) = (&mut self.checker, &mut self.judge);
+        let mut check = |bytes: &[u8]| {
+            checker.read(bytes, |tag: flv::Tag<'_>| {
+                judge.receive(now, tag.kind, tag.timestamp_ms, tag.head, tally);
+            })
+        };
+        match framing {
+            Framing::Http(body) => {
+                while let Some(bytes) = body.next(&mut input)? {
+                    check(bytes)?;
+                }
+                Ok(!body.has_ended())
+            }
+            Framing::WebSocket(reader) => {
+                while let Some(piece) = reader.next(&mut input)? {
+                    match piece {
+                        Piece::Data(bytes) => check(bytes)?,
+                        Piece::Ping(pong) => self.answer.extend_from_slice(&pong),
+                        Piece::Close => return Ok(false),
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl Framing {
+    fn of(head: &Head, is_websocket: bool) -> Result<Self, Error> {
+        match (head.status, is_websocket) {
+            (OK, false) => Ok(Self::Http(head.body)),
+            (SWITCHING_PROTOCOLS, true) => Ok(Self::WebSocket(websocket::Reader::default())),
+            (status, _) => Err(http::Error::Status(status).into()),
+        }
+    }
+}
