@@ -98,12 +98,9 @@ impl Server {
         let relays = Relays::new(config.relay.clone(), rtmp_addrs(&listeners));
         let viewers = viewers(&config);
         let cache = read_cache(&config.cache);
-        let outputs = Outputs::new(
-            packaging(&config.hls),
-            gateway.tasks.clone(),
-            disk.clone(),
-            cache.clone(),
-        );
+        let tasks = &gateway.tasks;
+        let hls = packaging(&config.hls);
+        let outputs = Outputs::new(hls, tasks.clone(), disk.clone(), cache.clone());
         let status = Status::new(
             Arc::clone(&gateway.hub),
             gateway.on_demand.clone(),
@@ -118,12 +115,8 @@ impl Server {
             viewers.clone(),
             config.limits.blocked_requests_per_ip,
         );
-        let tasks = &gateway.tasks;
-        tasks.spawn(auth::decide(
-            pending,
-            mode,
-            config.auth.publish_keys.clone(),
-        ));
+        let keys = config.auth.publish_keys.clone();
+        tasks.spawn(auth::decide(pending, mode, keys));
         tasks.spawn(super::expire(Arc::clone(&gateway.hub), viewers.clone()));
         tasks.spawn(outputs.clone().reconcile(Arc::clone(&gateway.hub)));
         if !config.relay.is_empty() {

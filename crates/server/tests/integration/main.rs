@@ -9,6 +9,7 @@ mod continuity;
 mod crowd;
 mod deploy;
 mod e2e_bench;
+mod e2e_rewind;
 mod flv;
 mod hls;
 mod hls_watch;

@@ -66,8 +66,11 @@ impl Folder {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.0, UNFINISHED, flags, FILE_MODE)?);
-        for part in parts {
-            file.write_all(part)?;
+        let mut parts = parts.iter();
+        if let Err(error) = parts.try_for_each(|part| file.write_all(part)) {
+            // On a full disk, what there is of it is in the way.
+            self.remove(UNFINISHED)?;
+            return Err(error);
         }
         Ok(renameat(&self.0, UNFINISHED, &self.0, name)?)
     }
@@ -117,12 +120,12 @@ impl Folder {
         Ok(entries)
     }
 
-    /// Whether the file system has room for more.
-    pub(super) fn has_room(&self) -> io::Result<bool> {
+    /// Whether the file system has room for so many bytes more.
+    pub(super) fn has_room(&self, len: u64) -> io::Result<bool> {
         let disk = fstatvfs(&self.0)?;
         let floor = (disk.f_blocks / FREE_SHARE_MIN).saturating_mul(disk.f_frsize);
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        Ok(free >= floor.min(FREE_BYTES_MIN))
+        Ok(free >= floor.min(FREE_BYTES_MIN).saturating_add(len))
     }
 }
 

@@ -206,20 +206,21 @@ impl Output<'_> {
     }
 
     fn write_object(&self, place: Place, parts: &[Bytes]) -> io::Result<()> {
-        self.make_room()?;
+        self.make_room(parts)?;
         let run = &self.snapshot.run;
         self.write_file(place.rendition, &place.file(run), parts)?;
         self.files.add(self.name, run, place);
         Ok(())
     }
 
-    /// Where the disk is full, gives up the oldest segments that are not live: the rewind window gets shorter.
-    fn make_room(&self) -> io::Result<()> {
+    /// Where the disk is full, gives up the oldest segments that no live playlist lists: the rewind window gets shorter.
+    fn make_room(&self, parts: &[Bytes]) -> io::Result<()> {
+        let len = parts.iter().map(|part| part.len() as u64).sum();
         let renditions = self.snapshot.renditions.iter();
-        let live = renditions.filter_map(|rendition| rendition.segments.front());
+        let live = renditions.filter_map(|rendition| rendition.listed().next());
         let live_msn = live.map(|segment| segment.msn).min().unwrap_or(0);
         let run = &self.snapshot.run;
-        while !self.folder.has_room()? {
+        while !self.folder.has_room(len)? {
             let oldest = self.files.give_up_oldest(self.name, run, live_msn);
             if oldest.is_empty() {
                 let what = "the disk is almost full; writing goes on when there is room";
