@@ -7,6 +7,7 @@
 use axum::{
     extract::{Path, State},
     http::StatusCode,
+    response::Response,
 };
 use weir_media::StreamName;
 use weir_package::{
@@ -67,15 +68,44 @@ impl Context {
             return Ok(None);
         };
         let read = self.outputs.archived(name, run, rendition, segment).await;
-        let bytes = read.map_err(|error| match &*error {
-            ReadError::Gone => not_found(),
-            ReadError::TooSlow | ReadError::Disk(_) => {
-                tracing::debug!(stream = %name, %error, "a segment cannot be read back");
-                refuse_for_now("the disk does not answer now")
-            }
+        let bytes = read.map_err(|error| {
+            tracing::debug!(stream = %name, %error, "a segment cannot be read back");
+            refuse_read(&error)
         })?;
         let media_type = media_type(rendition);
         let object = Object::archived(run, rendition.name(), segment, bytes, media_type);
         Ok(Some(object))
+    }
+}
+
+fn refuse_read(error: &ReadError) -> Response {
+    match error {
+        ReadError::Gone => not_found(),
+        ReadError::TooSlow | ReadError::Disk(_) => refuse_for_now("the disk does not answer now"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use axum::http::header;
+
+    use super::*;
+
+    #[test]
+    fn f33_a_disk_that_fails_is_asked_again_later() {
+        let broken = ReadError::Disk(io::ErrorKind::Other.into());
+        for (error, status, again) in [
+            (ReadError::Gone, StatusCode::NOT_FOUND, false),
+            (ReadError::TooSlow, StatusCode::SERVICE_UNAVAILABLE, true),
+            (broken, StatusCode::SERVICE_UNAVAILABLE, true),
+        ] {
+            let answer = refuse_read(&error);
+            let headers = answer.headers();
+            assert_eq!(answer.status(), status, "{error}");
+            assert_eq!(headers.contains_key(header::RETRY_AFTER), again, "{error}");
+            assert_eq!(headers[header::CACHE_CONTROL], "no-store", "{error}");
+        }
     }
 }
