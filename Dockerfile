@@ -15,9 +15,9 @@ COPY . .
 RUN scripts/build-ui.sh && cargo build --release --locked -p weir-server
 
 FROM debian:bookworm-slim
-# curl asks for the health below.
+# curl asks for the health below; ca-certificates are whom Weir trusts at rtmps:// servers.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends curl \
+    && apt-get install -y --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /var/lib/weir --create-home weir \
     && install --directory --owner=weir --group=weir /var/lib/weir/data

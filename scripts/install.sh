@@ -53,6 +53,10 @@ for_test() {
     want_command gst-launch-1.0 gstreamer1.0-tools
     has dpkg-query && want_packages gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
         gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
+    want_command vlc vlc-bin
+    has dpkg-query && want_packages vlc-plugin-base
+    # A judge of transport streams.
+    want_command tsreport tstools
     # A foreign server to fetch streams from.
     want_command nginx nginx
     has dpkg-query && want_packages libnginx-mod-rtmp

@@ -3,15 +3,18 @@
 
     cargo build --release --locked -p weir-server && scripts/measure.py
 
-One argument names another binary. Needs Python 3.11 and FFmpeg, uses loopback only, and takes about five minutes.
+One argument names another binary. Needs Python 3.11, FFmpeg and OpenSSL, uses loopback only, and takes about six
+minutes. Ten thousand connections need as many descriptors in each of two processes: see ulimit -Hn.
 Processor time is that of the server alone; this script and FFmpeg take theirs beside it.
 """
 
 import json
 import os
 import pathlib
+import resource
 import select
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -27,7 +30,9 @@ STARTS = 10
 JOINS = 300
 STREAM_S = 60
 IDLE_S = 30
-CONNECTIONS = 1000
+CONNECTIONS = 10000
+# Addresses of loopback that clients connect from: each has fewer ports than there are connections.
+CLIENTS = [f"127.0.0.{number}" for number in range(2, 6)]
 VIEWERS = 100
 VIEWERS_S = 20
 
@@ -35,7 +40,7 @@ VIEWERS_S = 20
 class Weir:
     """A server on ports of its own."""
 
-    def __init__(self, binary, mode):
+    def __init__(self, binary, mode, tls=False):
         self.dir = tempfile.TemporaryDirectory()
         any_port = "127.0.0.1:0"
         environment = {
@@ -44,7 +49,16 @@ class Weir:
             "HLS_ADDR": any_port,
             "WEIR_LOG_FORMAT": "json",
             "WEIR_AUTH_PUBLISH_KEYS": f"push={KEY}",
+            # Idle connections stay until they are measured.
+            "WEIR_LIMITS_HANDSHAKE_TIMEOUT": "300",
+            "WEIR_LIMITS_KEEP_ALIVE_TIMEOUT": "300",
         }
+        if tls:
+            environment |= {
+                "WEIR_TLS_CERT": self.certificate(),
+                "WEIR_TLS_HTTPS_ADDR": any_port,
+                "WEIR_TLS_RTMPS_ADDR": any_port,
+            }
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [binary, mode],
@@ -56,7 +70,7 @@ class Weir:
             text=True,
         )
         self.ports = {}
-        while len(self.ports) < 2:
+        while len(self.ports) < (4 if tls else 2):
             fields = json.loads(self.process.stderr.readline())["fields"]
             if fields["message"] == "listening":
                 self.ports.setdefault(fields["protocol"], int(fields["addr"].rsplit(":", 1)[1]))
@@ -77,12 +91,23 @@ class Weir:
         self.process.wait()
         self.dir.cleanup()
 
+    def certificate(self):
+        """A new one, in one file with its key."""
+        path = os.path.join(self.dir.name, "tls.pem")
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        command += ["-subj", "/CN=localhost", "-days", "1", "-keyout", path + ".key", "-out", path]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        with open(path, "a") as file:
+            file.write(pathlib.Path(path + ".key").read_text())
+        return path
+
     def get(self, path):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['http']}{path}", timeout=15) as response:
             return response.read()
 
-    def connect(self, protocol):
-        return socket.create_connection(("127.0.0.1", self.ports[protocol]), timeout=15)
+    def connect(self, protocol, client="127.0.0.1"):
+        peer = ("127.0.0.1", self.ports[protocol])
+        return socket.create_connection(peer, timeout=15, source_address=(client, 0))
 
     def open_flv(self, name):
         viewer = self.connect("http")
@@ -216,24 +241,74 @@ def one_stream(binary, mode, name):
         return f"{memory:.1f} MiB after {STREAM_S} s ({cpu:.1f} % of a core)"
 
 
+def receive(peer, length):
+    data = b""
+    while len(data) < length:
+        data += peer.recv(length - len(data))
+    return data
+
+
+def handshake(peer):
+    peer.sendall(b"\3" + bytes(HANDSHAKE_LEN))
+    answer = receive(peer, 1 + 2 * HANDSHAKE_LEN)
+    peer.sendall(answer[1 : 1 + HANDSHAKE_LEN])
+
+
+def publish_s(weir):
+    """From the connect of a publisher until the server grants what it asks for."""
+
+    def text(value):
+        return b"\2" + struct.pack(">H", len(value)) + value
+
+    def command(stream, *values):
+        body = b"".join(values)
+        chunks = b"\xc3".join(body[at : at + 128] for at in range(0, len(body), 128))
+        return struct.pack(">B3x3sB", 3, len(body).to_bytes(3, "big"), 20) + struct.pack("<I", stream) + chunks
+
+    def number(value):
+        return b"\0" + struct.pack(">d", value)
+
+    start = time.monotonic()
+    with weir.connect("rtmp") as peer:
+        # What is small goes out at once, as encoders have it.
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        handshake(peer)
+        app = b"\3\0\3app" + text(b"live") + b"\0\0\t"
+        peer.sendall(command(0, text(b"connect"), number(1), app))
+        peer.sendall(command(0, text(b"createStream"), number(2), b"\5"))
+        name = text(f"push?key={KEY}".encode())
+        peer.sendall(command(1, text(b"publish"), number(3), b"\5", name, text(b"live")))
+        answer = b""
+        while b"NetStream.Publish.Start" not in answer:
+            more = peer.recv(4096)
+            if not more:
+                raise OSError(f"the publisher was refused: {answer}")
+            answer += more
+        return time.monotonic() - start
+
+
 def idle_connections(binary, protocol):
-    with Weir(binary, "serve") as weir:
+    """What each of many costs after its handshake or first request, and how long a publisher takes beside them."""
+    with Weir(binary, "serve", tls=protocol in ("https", "rtmps")) as weir:
+        anybody = ssl.create_default_context()
+        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
         before = weir.rss_mib()
         held = []
-        for _ in range(CONNECTIONS):
-            peer = weir.connect(protocol)
-            if protocol == "rtmp":
-                peer.sendall(b"\3" + bytes(HANDSHAKE_LEN))
-                answer = peer.recv(1 + 2 * HANDSHAKE_LEN, socket.MSG_WAITALL)
-                peer.sendall(answer[1 : 1 + HANDSHAKE_LEN])
+        for at in range(CONNECTIONS):
+            peer = weir.connect(protocol, CLIENTS[at % len(CLIENTS)])
+            if protocol in ("https", "rtmps"):
+                peer = anybody.wrap_socket(peer)
+            if protocol in ("rtmp", "rtmps"):
+                handshake(peer)
             else:
                 peer.sendall(b"GET /health/live HTTP/1.1\r\nHost: weir\r\n\r\n")
                 peer.recv(4096)
             held.append(peer)
         grown = 1024 * (weir.rss_mib() - before)
+        publish_ms = 1000 * publish_s(weir)
         for peer in held:
             peer.close()
-        return f"{grown / CONNECTIONS:.1f} KiB each ({CONNECTIONS} of them)"
+        return f"{grown / CONNECTIONS:.1f} KiB each ({CONNECTIONS} of them); a publish starts in {publish_ms:.1f} ms"
 
 
 def many_viewers(binary):
@@ -266,6 +341,8 @@ def many_viewers(binary):
 
 def main():
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     binary = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else str(target.resolve() / "release/weir")
     rows = [("`/health` answers after start (`weir serve`)", start(binary), "≤ 1 s")]
     cpu, memory = idle(binary)
@@ -274,8 +351,11 @@ def main():
     rows.append(("First key frame after join, HTTP-FLV, warm GOP cache", joins(binary), "p95 ≤ 50 ms"))
     rows.append(("One stream, `weir dev`, a viewer of each protocol", one_stream(binary, "dev", "demo"), "≤ 35 MB"))
     rows.append(("One stream, 1.5 Mbit/s push, a viewer of each protocol", one_stream(binary, "serve", "push"), "≤ 35 MB"))
-    rows.append(("Idle RTMP connection, after its handshake", idle_connections(binary, "rtmp"), "≤ 20 KiB"))
-    rows.append(("Idle HTTP connection, kept alive", idle_connections(binary, "http"), "≤ 20 KiB"))
+    for protocol in ("rtmp", "http", "rtmps", "https"):
+        state = "after its handshake" if protocol.startswith("rtmp") else "kept alive"
+        name = f"Idle {protocol.upper()} connection, {state}"
+        goal = "≤ 20 KiB" if protocol in ("rtmp", "http") else ""
+        rows.append((name, idle_connections(binary, protocol), f"{goal}; ≤ 1 s".lstrip("; ")))
     rows.append((f"{VIEWERS} HTTP-FLV viewers of `demo`", many_viewers(binary), ""))
     print("| Figure | Measured | Goal |\n|---|---|---|")
     for row in rows:

@@ -181,16 +181,14 @@ impl Loop {
     fn run(mut self, over: &AtomicBool) {
         let mut next = self.next_write(Duration::ZERO);
         while !over.load(Ordering::Relaxed) {
+            self.admit();
             let now = self.begin.elapsed();
             if now < next {
                 thread::park_timeout((next - now).min(LOOK_INTERVAL));
-                if self.begin.elapsed() < next {
-                    self.admit();
-                    continue;
-                }
+            } else {
+                self.write();
+                next = self.next_write(next);
             }
-            self.write();
-            next = self.next_write(next);
         }
     }
 

@@ -377,8 +377,10 @@ mod tests {
         }
     }
 
-    fn read(bytes: &[u8], piece_len: usize) -> Result<(Head, Vec<u8>), Error> {
+    /// The head, the body, and how many bytes lie behind it.
+    fn read(bytes: &[u8], piece_len: usize) -> Result<(Head, Vec<u8>, usize), Error> {
         let (mut collected, mut head, mut out) = (Vec::new(), None::<Head>, Vec::new());
+        let mut behind = 0;
         for mut piece in bytes.chunks(piece_len) {
             if head.is_none() {
                 head = Head::read(&mut collected, &mut piece)?;
@@ -388,8 +390,9 @@ mod tests {
                     out.extend_from_slice(piece);
                 }
             }
+            behind += piece.len();
         }
-        Ok((head.ok_or(Error::Head)?, out))
+        Ok((head.ok_or(Error::Head)?, out, behind))
     }
 
     #[test]
@@ -414,8 +417,12 @@ mod tests {
         ] {
             let bytes = format!("{head}{rest}");
             for piece_len in 1..=bytes.len() {
-                let (head, out) = read(bytes.as_bytes(), piece_len).expect(rest);
-                assert_eq!(out, body.as_bytes(), "{rest:?} {piece_len}");
+                let (head, out, behind) = read(bytes.as_bytes(), piece_len).expect(rest);
+                assert_eq!(
+                    (&out[..], behind),
+                    (body.as_bytes(), 0),
+                    "{rest:?} {piece_len}"
+                );
                 assert_eq!(
                     (head.status, head.body.has_ended()),
                     (200, ended),
@@ -424,7 +431,7 @@ mod tests {
             }
         }
         let redirect = b"HTTP/1.0 302 Found\r\nLOCATION: /x?y\r\nContent-Length: 0\r\n\r\n";
-        let (head, _) = read(redirect, 7).expect("valid");
+        let (head, ..) = read(redirect, 7).expect("valid");
         assert_eq!((head.status, head.location.as_deref()), (302, Some("/x?y")));
     }
 

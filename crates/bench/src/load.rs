@@ -23,7 +23,7 @@ use weir_proto::rtmp::client::{Config, Role};
 use crate::{
     crew::Crew,
     http,
-    process::{Meter, Usage},
+    process::{Meter, Usage, machine_cpu_seconds},
     progress::Progress,
     socket::{Route, raise_descriptor_limit},
     tally::Tally,
@@ -101,6 +101,8 @@ pub struct Outcome {
     pub own: Usage,
     /// Cores that we may use.
     pub cores: usize,
+    /// Processor time that the whole machine used in the measured time.
+    pub machine_cpu_seconds: f64,
 }
 
 /// Watches as planned, and meters the server meanwhile. Ctrl-C ends it early.
@@ -117,15 +119,17 @@ pub fn run(plan: &Plan, server: Option<&Meter>) -> Result<Outcome, Error> {
         let crowd = Crowd::start(plan).await?;
         let mut watcher = Watcher::new(&crowd, plan, server)?;
         watcher.watch().await?;
-        let (measured, server, own) = watcher.measured()?;
-        let (per_second, cores) = (watcher.per_second, crowd.cores);
+        let (from, until) = watcher.marks()?;
+        let (per_second, rss_max) = (watcher.per_second, watcher.rss_max);
+        let server = from.server.zip(until.server);
         Ok(Outcome {
-            tally: crowd.end(),
-            measured,
+            measured: until.at - from.at,
             per_second,
-            server,
-            own,
-            cores,
+            server: server.map(|(from, until)| until.since(from, rss_max)),
+            own: until.own.since(from.own, until.own.rss_bytes),
+            cores: crowd.cores,
+            machine_cpu_seconds: until.machine_cpu_seconds - from.machine_cpu_seconds,
+            tally: crowd.end(),
         })
     })
 }
@@ -324,6 +328,7 @@ struct Mark {
     at: Instant,
     server: Option<Usage>,
     own: Usage,
+    machine_cpu_seconds: f64,
 }
 
 impl<'a> Watcher<'a> {
@@ -353,6 +358,7 @@ impl<'a> Watcher<'a> {
             at: Instant::now(),
             server,
             own: Meter::of_ourselves().read().map_err(Error::Meter)?,
+            machine_cpu_seconds: machine_cpu_seconds().map_err(Error::Meter)?,
         })
     }
 
@@ -399,22 +405,12 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// The measured time, and what it cost the server and us.
-    fn measured(&mut self) -> Result<(Duration, Option<Usage>, Usage), Error> {
+    /// The beginning and the end of the measured time, which are the same if it never began.
+    fn marks(&mut self) -> Result<(Mark, Mark), Error> {
         let until = match self.until {
             Some(until) => until,
             None => self.mark()?,
         };
-        let from = self.from.unwrap_or(until);
-        let cost = |from: Usage, until: Usage, rss_bytes| Usage {
-            cpu_seconds: until.cpu_seconds - from.cpu_seconds,
-            rss_bytes,
-        };
-        let server = from.server.zip(until.server);
-        Ok((
-            until.at - from.at,
-            server.map(|(from, until)| cost(from, until, self.rss_max)),
-            cost(from.own, until.own, until.own.rss_bytes),
-        ))
+        Ok((self.from.unwrap_or(until), until))
     }
 }

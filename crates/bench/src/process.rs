@@ -22,6 +22,17 @@ pub struct Usage {
     pub rss_bytes: u64,
 }
 
+impl Usage {
+    /// What has been used since `earlier`, with another figure for the memory.
+    #[must_use]
+    pub fn since(self, earlier: Self, rss_bytes: u64) -> Self {
+        Self {
+            cpu_seconds: self.cpu_seconds - earlier.cpu_seconds,
+            rss_bytes,
+        }
+    }
+}
+
 impl Meter {
     /// Of all these processes together; a server may have workers.
     ///
@@ -69,6 +80,29 @@ impl Meter {
     }
 }
 
+/// Processor time that all processes of the machine have used so far, the system's own included.
+///
+/// # Errors
+/// `/proc/stat` cannot be read.
+pub fn machine_cpu_seconds() -> io::Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    busy_seconds(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The time in the text of `/proc/stat` that was not idle; what the host took away from a virtual machine counts too.
+fn busy_seconds(stat: &str) -> Option<f64> {
+    let mut fields = stat.lines().next()?.split_whitespace();
+    if fields.next() != Some("cpu") {
+        return None;
+    }
+    let ticks: Vec<f64> = fields.map_while(|field| field.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is contained in the first two.
+    let &[user, nice, system, _, _, irq, softirq, steal, ..] = &ticks[..] else {
+        return None;
+    };
+    Some((user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND)
+}
+
 /// User and system time in the text of `stat`.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     // The name of the program comes second, in parentheses, and may hold anything.
@@ -111,6 +145,15 @@ mod tests {
         assert_eq!(rss_bytes(status), Some(12 << 10));
         assert_eq!(rss_bytes("VmRSS:\t    12 MB\n"), None);
         assert_eq!(rss_bytes(""), None);
+    }
+
+    #[test]
+    fn reads_what_the_machine_does() {
+        let stat = "cpu  100 20 30 9999 888 1 2 47 5 6\ncpu0 1 2 3\n";
+        assert_eq!(busy_seconds(stat), Some(2.0));
+        assert_eq!(busy_seconds("cpu 1 2 3\n"), None);
+        assert_eq!(busy_seconds("intr 1 2 3 4 5 6 7 8\n"), None);
+        assert!(machine_cpu_seconds().is_ok());
     }
 
     #[test]

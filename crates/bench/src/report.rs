@@ -17,6 +17,8 @@ use crate::{
 const OWN_SHARE_MAX: f64 = 0.85;
 /// Lateness of our timers, 99 of 100, beyond which arrival times are not to be trusted.
 const LAG_MS_MAX: f64 = 50.0;
+/// Share of a core that all other processes together may use before they count as noise.
+const OTHERS_CORES_MAX: f64 = 0.25;
 /// What costs are related to.
 const GB: f64 = 1e9;
 
@@ -51,6 +53,8 @@ pub struct Report {
     pub server: Option<Costs>,
     /// What the load generator cost.
     pub own: Own,
+    /// Cores that everybody else on this machine kept busy; a server that is not metered is one of them.
+    pub others_cores: f64,
 }
 
 /// What the server cost.
@@ -94,6 +98,7 @@ impl Report {
             server,
             own,
             cores,
+            machine_cpu_seconds,
         } = outcome;
         let seconds = measured.as_secs_f64();
         let bytes = tally.counters.measured_bytes as f64;
@@ -105,6 +110,7 @@ impl Report {
             }
         };
         let mbit = |bytes: f64| bytes * 8.0 / 1e6;
+        let known = own.cpu_seconds + server.map_or(0.0, |server| server.cpu_seconds);
         let own_share = share(own.cpu_seconds, *cores);
         let lag_ms = tally.lag.percentiles();
         Self {
@@ -142,6 +148,7 @@ impl Report {
                 lag_ms,
                 bottleneck: bottleneck(own_share, lag_ms, *measured),
             },
+            others_cores: share((machine_cpu_seconds - known).max(0.0), 1),
         }
     }
 
@@ -199,6 +206,11 @@ impl Report {
         rows.percentiles("lateness", self.lateness_ms);
         rows.percentiles("segment fetch", self.fetch_ms);
         rows.put("throughput", format!("{:.1} Mbit/s", self.mbit_per_s));
+        self.put_costs(&mut rows);
+        rows.0
+    }
+
+    fn put_costs(&self, rows: &mut Rows) {
         if let Some(server) = self.server {
             rows.put(
                 "server",
@@ -220,10 +232,13 @@ impl Report {
             ),
         );
         rows.percentiles("its timers' lag", own.lag_ms);
+        if self.server.is_some() && self.others_cores > OTHERS_CORES_MAX {
+            let others = format!("**noise**: they kept {:.1} cores busy", self.others_cores);
+            rows.put("other processes", others);
+        }
         if let Some(why) = &own.bottleneck {
             rows.put("**not valid**", why);
         }
-        rows.0
     }
 }
 
@@ -337,6 +352,7 @@ mod tests {
             server: Some(usage(0.5)),
             own: usage(own_cpu_seconds),
             cores: 2,
+            machine_cpu_seconds: 0.5 + own_cpu_seconds + 1.0,
         }
     }
 
@@ -359,6 +375,24 @@ mod tests {
         ] {
             assert!(markdown.contains(line), "{markdown}");
         }
+    }
+
+    #[test]
+    fn a_busy_machine_is_noise() {
+        let mut outcome = outcome(4.0, 1);
+        let noise = "| other processes | **noise**: they kept 0.3 cores busy |";
+        assert!(
+            !Report::new("flv", &plan(), &outcome)
+                .to_markdown()
+                .contains("noise")
+        );
+        outcome.machine_cpu_seconds += 2.0;
+        let report = Report::new("flv", &plan(), &outcome);
+        assert!(
+            report.to_markdown().contains(noise),
+            "{}",
+            report.to_markdown()
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What all connections share: tasks, listeners, sockets.
 
 pub mod client;
-pub(crate) mod dial;
+pub mod dial;
 pub mod http;
 pub mod listener;
 mod retry;

@@ -28,6 +28,9 @@ pub enum KillReason {
     /// The same key published again, from elsewhere.
     #[error("another connection with the same key took over this stream")]
     TakenOver,
+    /// The operator wants it to end.
+    #[error("the operator of the server ended this session")]
+    Kicked,
     /// The server is going down.
     #[error("the server is shutting down")]
     Shutdown,

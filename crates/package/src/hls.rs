@@ -10,6 +10,7 @@ pub mod reload;
 mod start;
 
 pub use media::{Form, media};
+pub(crate) use multivariant::peak_bps;
 pub use multivariant::{multivariant, rewind_multivariant, ts_multivariant};
 pub use start::{Start, StartError};
 

@@ -4,7 +4,7 @@
 //! every name, so that none is ever used for other bytes (CONTRACT 1.7).
 //! Does not own: which objects there are ([`crate::window`]).
 
-use std::fmt;
+use std::fmt::{self, Display};
 
 use crate::window::Init;
 
@@ -12,6 +12,13 @@ use crate::window::Init;
 #[must_use]
 pub fn segment_name(run: &str, msn: u64) -> String {
     ObjectName::Segment { run, msn }.to_string()
+}
+
+/// The name of a segment within its rendition for those who know when it is presented: `time` is where its
+/// [`Span`](crate::window::Span) starts. That alone would not do: another sample rate counts other ticks.
+#[must_use]
+pub fn timed_segment_name(run: &str, discontinuity: u64, time: impl Display) -> String {
+    format!("{run}-{discontinuity}-{time}.m4s")
 }
 
 /// The name of an MPEG-TS segment beside the playlists of its stream.
@@ -43,6 +50,15 @@ pub enum ObjectName<'a> {
         /// Media sequence number.
         msn: u64,
     },
+    /// The segment that is presented at a time.
+    TimedSegment {
+        /// The run.
+        run: &'a str,
+        /// Discontinuity sequence number.
+        discontinuity: u64,
+        /// Where it starts, ticks.
+        time: u64,
+    },
     /// A part of the segment of a media sequence number.
     Part {
         /// The run.
@@ -69,8 +85,7 @@ pub enum ObjectName<'a> {
 }
 
 impl<'a> ObjectName<'a> {
-    /// Reads a name that [`segment_name`], [`part_name`], [`ts_segment_name`] or [`init_name`] made; none for any other
-    /// text.
+    /// Reads a name that one of the functions beside made; none for any other text.
     #[must_use]
     pub fn parse(name: &'a str) -> Option<Self> {
         if let Some(rest) = name.strip_prefix("init-") {
@@ -95,6 +110,13 @@ impl<'a> ObjectName<'a> {
                 part: decimal(part)?,
             });
         }
+        if let Some((discontinuity, time)) = msn.split_once('-') {
+            return Some(Self::TimedSegment {
+                run,
+                discontinuity: decimal(discontinuity)?,
+                time: decimal(time)?,
+            });
+        }
         Some(Self::Segment {
             run,
             msn: decimal(msn)?,
@@ -103,10 +125,15 @@ impl<'a> ObjectName<'a> {
 }
 
 /// The name as it stands in playlists, URLs and files.
-impl fmt::Display for ObjectName<'_> {
+impl Display for ObjectName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Segment { run, msn } => write!(f, "{run}-{msn}.m4s"),
+            Self::TimedSegment {
+                run,
+                discontinuity,
+                time,
+            } => f.write_str(&timed_segment_name(run, *discontinuity, time)),
             Self::Part { run, msn, part } => write!(f, "{run}-{msn}.{part}.m4s"),
             Self::TsSegment { run, msn } => write!(f, "{run}-{msn}.ts"),
             Self::Init { run, discontinuity } => write!(f, "init-{run}-{discontinuity}.mp4"),
@@ -138,6 +165,15 @@ mod tests {
         check("init-a1-7.mp4", init("a1", 7));
         check("a1-5.0.m4s", part("a1", 5, 0));
         check("a1-5.17.m4s", part("a1", 5, 17));
+        let timed = |run, discontinuity, time| {
+            Some(ObjectName::TimedSegment {
+                run,
+                discontinuity,
+                time,
+            })
+        };
+        check("a1-7-0.m4s", timed("a1", 7, 0));
+        check("a1-7-180000.m4s", timed("a1", 7, 180_000));
         for name in [
             "",
             ".m4s",
@@ -156,7 +192,13 @@ mod tests {
             "init-1.mp4",
             "init-a1-00.mp4",
             "a1-\u{664}.m4s",
-            "a-1-1.m4s",
+            "a-b-1.m4s",
+            "a1-7-.m4s",
+            "a1--7.m4s",
+            "a1-7-08.m4s",
+            "a1-7-1-1.m4s",
+            "a1-7-1.0.m4s",
+            "a1-7-1.ts",
             "a1-5..m4s",
             "a1-5.00.m4s",
             "a1-5.1.2.m4s",
@@ -175,6 +217,9 @@ mod tests {
             prop_assert_eq!(ObjectName::parse(&name), Some(ObjectName::Segment { run: &run, msn: number }));
             let name = part_name(&run, number, part);
             prop_assert_eq!(ObjectName::parse(&name), Some(ObjectName::Part { run: &run, msn: number, part }));
+            let name = timed_segment_name(&run, part, number);
+            let timed = ObjectName::TimedSegment { run: &run, discontinuity: part, time: number };
+            prop_assert_eq!(ObjectName::parse(&name), Some(timed));
             let name = ts_segment_name(&run, number);
             prop_assert_eq!(ObjectName::parse(&name), Some(ObjectName::TsSegment { run: &run, msn: number }));
             let name = format!("init-{run}-{number}.mp4");
@@ -186,6 +231,9 @@ mod tests {
             match ObjectName::parse(&name) {
                 Some(ObjectName::Segment { run, msn }) => prop_assert_eq!(segment_name(run, msn), name),
                 Some(ObjectName::Part { run, msn, part }) => prop_assert_eq!(part_name(run, msn, part), name),
+                Some(ObjectName::TimedSegment { run, discontinuity, time }) => {
+                    prop_assert_eq!(timed_segment_name(run, discontinuity, time), name);
+                }
                 Some(ObjectName::TsSegment { run, msn }) => prop_assert_eq!(ts_segment_name(run, msn), name),
                 Some(ObjectName::Init { run, discontinuity }) => {
                     prop_assert_eq!(format!("init-{run}-{discontinuity}.mp4"), name);

@@ -77,6 +77,7 @@ async fn serve(config: Config, mode: Mode) -> anyhow::Result<ExitCode> {
             return Ok(match error {
                 StartError::Listen { .. }
                 | StartError::Certificate(_)
+                | StartError::Authority(_)
                 | StartError::Storage { .. } => EXIT_USAGE.into(),
                 StartError::Sample(_) => ExitCode::FAILURE,
             });

@@ -18,6 +18,7 @@ use weir_gateway::{
 };
 use weir_media::StreamName;
 
+mod api_token;
 mod listener;
 mod publish_key;
 mod relay;
@@ -26,6 +27,7 @@ mod source;
 mod text;
 mod value;
 
+pub use api_token::ApiToken;
 pub use listener::{Listener, Purpose};
 pub use publish_key::{PublishKey, PublishKeyError, PublishKeys, SharedKey};
 pub use setting::{SETTINGS, Setting};
@@ -146,6 +148,8 @@ pub struct Tls {
     pub cert: Option<PathBuf>,
     /// Its private key, PEM; without a path of its own it is in the file of the certificate.
     pub key: Option<PathBuf>,
+    /// Authorities of other servers, PEM, beside those that the machine trusts.
+    pub ca: Option<PathBuf>,
     /// The address of the HTTPS listener.
     pub https_addr: SocketAddr,
     /// The address of the RTMPS listener.
@@ -168,6 +172,8 @@ pub struct GopCache {
 pub struct Auth {
     /// The keys that allow publishing.
     pub publish_keys: PublishKeys,
+    /// What opens the API.
+    pub api_token: ApiToken,
 }
 
 /// `[viewers]`
@@ -188,6 +194,8 @@ pub struct Edge {
     pub source_host: String,
     /// Its port.
     pub source_port: u16,
+    /// Whether it speaks RTMPS there.
+    pub source_tls: bool,
     /// The application that its streams are in.
     pub source_app: String,
     /// How long a stream that was fetched goes on without viewers.
@@ -199,6 +207,8 @@ pub struct Edge {
 pub struct Limits {
     /// Streams live at once.
     pub max_concurrent_streams: usize,
+    /// Connections of one address; 0 for any number.
+    pub max_connections_per_ip: usize,
     /// How long a stream waits for a publisher that dropped.
     pub publisher_grace: Duration,
     /// How long a publisher may send nothing.
@@ -291,7 +301,11 @@ pub fn load(mode: Mode, sources: &Sources) -> Result<Loaded, Vec<Problem>> {
                 .to_owned(),
         );
     }
-    if config.tls.cert.is_none() && config.tls != Tls::default() {
+    let client_only = Tls {
+        ca: config.tls.ca.clone(),
+        ..Tls::default()
+    };
+    if config.tls.cert.is_none() && config.tls != client_only {
         let warning = "[tls] has no effect without a certificate: set tls.cert";
         config.warnings.push(warning.to_owned());
     }
@@ -400,6 +414,7 @@ impl Default for Tls {
         Self {
             cert: None,
             key: None,
+            ca: None,
             https_addr: any_interface(8443),
             rtmps_addr: any_interface(1936),
         }
@@ -431,6 +446,7 @@ impl Default for Edge {
         Self {
             source_host: String::new(),
             source_port: 1935,
+            source_tls: false,
             source_app: "live".to_owned(),
             stream_timeout: Duration::from_secs(30),
         }
@@ -441,6 +457,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_concurrent_streams: 50,
+            max_connections_per_ip: 5_000,
             publisher_grace: Duration::from_secs(15),
             input_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
@@ -476,7 +493,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 49] = [
+    const OTHER: [(&str, &str); 53] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
@@ -502,20 +519,24 @@ mod tests {
         ("cache.max_size_mb", "5"),
         ("tls.cert", "cert.pem"),
         ("tls.key", "key.pem"),
+        ("tls.ca", "ca.pem"),
         ("tls.https_addr", "127.0.0.1:9004"),
         ("tls.rtmps_addr", "127.0.0.1:9005"),
         ("gop_cache.enabled", "false"),
         ("gop_cache.max_gops", "1"),
         ("gop_cache.max_size_mb", "50"),
         ("auth.publish_keys", "demo=demo-key-1,b=b-key-2-long"),
+        ("auth.api_token", "operator-4711"),
         ("viewers.tracking_enabled", "false"),
         ("viewers.identity", "hash"),
         ("viewers.timeout", "60"),
         ("edge.source_host", "origin.example"),
         ("edge.source_port", "1936"),
+        ("edge.source_tls", "true"),
         ("edge.source_app", "stream"),
         ("edge.stream_timeout", "5"),
         ("limits.max_concurrent_streams", "3"),
+        ("limits.max_connections_per_ip", "100"),
         ("limits.publisher_grace", "0"),
         ("limits.input_timeout", "5"),
         ("limits.handshake_timeout", "5"),
@@ -566,6 +587,7 @@ mod tests {
             ("VIEWER_TIMEOUT_SECONDS", "", "viewers.timeout"),
             ("SOURCE_HOST", "", "edge.source_host"),
             ("SOURCE_PORT", "", "edge.source_port"),
+            ("SOURCE_TLS", "", "edge.source_tls"),
             ("STREAM_TIMEOUT", "", "edge.stream_timeout"),
             ("SEGMENT_DURATION", "", "hls.segment_duration"),
             ("PLAYLIST_SIZE", "", "hls.playlist_size"),

@@ -446,7 +446,7 @@ mod tests {
 
     fn nothing_else() -> Observed {
         Observed {
-            connections: Connections::new(1),
+            connections: Connections::new(1, 0, TrustedProxies::default()),
             certificates: None,
             disk: None,
             cache: ReadCache::new(read_cache::Limits {

@@ -298,7 +298,7 @@ mod tests {
     use weir_gateway::{
         deliver::hls::Identity,
         derive::hls,
-        net::{client::TrustedProxies, tasks::Tasks},
+        net::{client::TrustedProxies, dial::Dialer, tasks::Tasks},
         read_cache::{self, ReadCache},
     };
     use weir_hub::{Limits, Moment, Retention, Role};
@@ -460,7 +460,7 @@ mod tests {
             Status::new(
                 Arc::clone(&hub),
                 OnDemand::new(None, Duration::from_secs(1)),
-                Relays::new(Vec::new(), Vec::new()),
+                Relays::new(Vec::new(), Dialer::new(Vec::new(), None)),
                 Viewers::new(
                     Identity::Off,
                     Duration::from_secs(1),

@@ -1,4 +1,4 @@
-//! HLS over HTTP.
+//! HLS over HTTP, and what DASH has in common with it.
 //!
 //! Owns: the routes below `/live/{name}/`, their headers (CONFORMANCE H19–H24), waiting for a stream that has just
 //! started, and the sessions of viewers. Does not own: playlists and objects ([`crate::derive::hls`]).
@@ -35,14 +35,14 @@ use weir_package::{
     window::{Part, Rendition, Snapshot},
 };
 
-use super::{conditions, cors, preflight, refuse, refuse_missing};
+use super::{conditions, cors, dash, preflight, refuse, refuse_missing};
 use crate::{
     Gateway,
     derive::hls::{Outputs, Playlist, Published, TS_VARIANT, Updates},
     net::client::Peer,
 };
 use blocked::Blocked;
-use object::Object;
+pub(super) use object::{CACHE as CACHE_OBJECT, Object};
 use viewers::{Asks, Kicked};
 pub use viewers::{Identity, Viewers};
 
@@ -80,7 +80,7 @@ enum Face {
 
 /// How long a playlist may be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Freshness {
+pub(super) enum Freshness {
     /// It is what there is now.
     Present,
     /// It is the answer to a request that no player repeats, so it stays as good as it is.
@@ -107,7 +107,7 @@ pub(super) struct Asker {
     start: Option<String>,
     query: Option<String>,
     peer: IpAddr,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Asker {
@@ -128,8 +128,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
 }
 
 impl Asker {
-    fn asks(&self) -> Asks<'_> {
+    fn asks(&self, protocol: &'static str) -> Asks<'_> {
         Asks {
+            protocol,
             hls_ctx: self.hls_ctx.as_deref(),
             peer: self.peer,
             headers: &self.headers,
@@ -174,6 +175,7 @@ fn subtree() -> Router<Context> {
     Router::new()
         .route("/index.m3u8", get(multivariant).options(preflight))
         .route("/ts.m3u8", get(ts_media).options(preflight))
+        .route("/manifest.mpd", get(dash::manifest).options(preflight))
         .route("/{object}", get(ts_object).options(preflight))
         .route("/{rendition}/index.m3u8", get(media).options(preflight))
         .route(
@@ -183,17 +185,23 @@ fn subtree() -> Router<Context> {
         .route("/{rendition}/{object}", get(object).options(preflight))
 }
 
-/// Answers `/live/{name}.m3u8`: a session for the viewer, and where its playlist is. Nothing else redirects
-/// (CONFORMANCE H20).
-pub(super) async fn redirect(context: Context, name: &str, asker: Asker) -> Answer {
+/// Answers `/live/{name}.m3u8` and `/live/{name}.mpd`: a session for the viewer, and where its playlist or manifest is,
+/// which `file` names. Nothing else redirects (CONFORMANCE H20).
+pub(super) async fn redirect(
+    context: Context,
+    protocol: &'static str,
+    name: &str,
+    file: &str,
+    asker: Asker,
+) -> Answer {
     let start = rewind::start(&asker)?;
-    let (name, _) = context.published(name).await?;
-    let mut query = context.session_query(&name, &asker)?;
+    let (name, _) = context.published(protocol, name).await?;
+    let mut query = context.session_query(protocol, &name, &asker)?;
     if let Some(start) = start {
         query.push(if query.is_empty() { '?' } else { '&' });
         query.push_str(&format!("start={start}"));
     }
-    let location = format!("/live/{name}/index.m3u8{query}");
+    let location = format!("/live/{name}/{file}{query}");
     let headers = [
         (
             header::LOCATION,
@@ -210,8 +218,8 @@ async fn multivariant(
     asker: Asker,
 ) -> Answer {
     let start = rewind::start(&asker)?;
-    let (name, published) = context.published(&name).await?;
-    let query = context.session_query(&name, &asker)?;
+    let (name, published) = context.published(PROTOCOL, &name).await?;
+    let query = context.session_query(PROTOCOL, &name, &asker)?;
     let text = rewind::multivariant(&published.snapshot, start, &query);
     Ok(context.playlist(&Playlist::new(text), Freshness::Present, &asker))
 }
@@ -221,10 +229,9 @@ async fn media(
     Path((name, rendition)): Path<(String, String)>,
     asker: Asker,
 ) -> Answer {
-    let (name, mut published) = context.published(&name).await?;
-    context.watch(&name, &asker)?;
-    let reload = Reload::parse(asker.query.as_deref().unwrap_or(""))
-        .map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?;
+    let (name, mut published) = context.published(PROTOCOL, &name).await?;
+    context.watch(PROTOCOL, &name, &asker)?;
+    let reload = reload(&published, &asker)?;
     let mut freshness = Freshness::Present;
     if let Some(at) = reload.at
         && published.low_latency
@@ -236,6 +243,16 @@ async fn media(
     let rendition = published.snapshot.rendition(&rendition);
     let found = rendition.and_then(|rendition| published.playlist(rendition, reload.skip));
     Ok(context.playlist(found.ok_or_else(not_found)?, freshness, &asker))
+}
+
+/// What a request for a media playlist asks for.
+fn reload(published: &Published, asker: &Asker) -> Result<Reload, Refused> {
+    // Directives of a playlist that has ended are not even wrong (section 6.2.5.2).
+    if published.snapshot.ended {
+        return Ok(Reload::default());
+    }
+    let reload = Reload::parse(asker.query.as_deref().unwrap_or(""));
+    Ok(reload.map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?)
 }
 
 async fn object(
@@ -250,6 +267,21 @@ async fn object(
         .rendition(&rendition)
         .ok_or_else(not_found)?;
     let object = match ObjectName::parse(&object) {
+        Some(ObjectName::TimedSegment {
+            run,
+            discontinuity,
+            time,
+        }) => {
+            let asked = dash::Asked {
+                run,
+                discontinuity,
+                time,
+            };
+            return dash::segment(
+                &context, &name, &published, rendition, asked, &asker, &method,
+            )
+            .await;
+        }
         Some(ObjectName::Part { run, msn, part }) if published.low_latency => {
             let at = At {
                 msn,
@@ -259,14 +291,15 @@ async fn object(
                 .part(&name, &published, rendition, run, at, &asker)
                 .await?
         }
-        Some(asked) => {
-            let run = &published.snapshot.run;
-            match context.archived(&name, run, rendition, &asked).await? {
-                Some(archived) => Some(archived),
-                None => find_object(&published.snapshot, rendition, asked),
-            }
+        Some(ObjectName::Segment { run, msn }) if run == published.snapshot.run => {
+            let segment = rendition.segment(msn).filter(|segment| !segment.is_gap());
+            let segment = segment.ok_or_else(not_found)?;
+            Some(context.segment(&name, run, rendition, segment).await?)
         }
-        None => None,
+        Some(ObjectName::Init { run, discontinuity }) if run == published.snapshot.run => {
+            find_init(run, rendition, discontinuity)
+        }
+        _ => None,
     };
     Ok(object
         .ok_or_else(not_found)?
@@ -280,7 +313,7 @@ async fn ts_multivariant(
     asker: Asker,
 ) -> Answer {
     let (name, published) = context.published_ts(&name).await?;
-    let query = context.session_query(&name, &asker)?;
+    let query = context.session_query(PROTOCOL, &name, &asker)?;
     let text = hls::ts_multivariant(&published.snapshot, TS_VARIANT, &query);
     let text = Playlist::new(text.ok_or_else(not_found)?);
     Ok(context.playlist(&text, Freshness::Present, &asker))
@@ -292,7 +325,7 @@ async fn ts_media(
     asker: Asker,
 ) -> Answer {
     let (name, published) = context.published_ts(&name).await?;
-    context.watch(&name, &asker)?;
+    context.watch(PROTOCOL, &name, &asker)?;
     let found = published.ts_playlist().ok_or_else(not_found)?;
     Ok(context.playlist(found, Freshness::Present, &asker))
 }
@@ -353,32 +386,52 @@ impl Context {
     }
 
     /// The query that carries the viewer's session in URIs; a new one if there is none.
-    fn session_query(&self, name: &StreamName, asker: &Asker) -> Result<String, Refused> {
+    fn session_query(
+        &self,
+        protocol: &'static str,
+        name: &StreamName,
+        asker: &Asker,
+    ) -> Result<String, Refused> {
         if self.face == Face::Cdn {
             return Ok(String::new());
         }
         let session = self
             .viewers
-            .enter(name, asker.asks(), Instant::now())
+            .enter(name, asker.asks(protocol), Instant::now())
             .map_err(refuse_kicked)?;
         Ok(session.map_or_else(String::new, |session| format!("?hls_ctx={session}")))
     }
 
-    /// Counts who asks for a media playlist.
-    fn watch(&self, name: &StreamName, asker: &Asker) -> Result<(), Refused> {
+    /// Counts who asks for a media playlist or a manifest.
+    pub(super) fn watch(
+        &self,
+        protocol: &'static str,
+        name: &StreamName,
+        asker: &Asker,
+    ) -> Result<(), Refused> {
         if self.face == Face::Cdn {
             let sid = cmcd::session_id(asker.query.as_deref(), &asker.headers);
             self.viewers
                 .note_behind_cdn(name, sid.as_deref(), Instant::now());
             return Ok(());
         }
-        let watched = self
-            .viewers
-            .watch(&self.gateway.hub, name, asker.asks(), Instant::now());
+        let (hub, asks) = (&self.gateway.hub, asker.asks(protocol));
+        let watched = self.viewers.watch(hub, name, asks, Instant::now());
         Ok(watched.map_err(refuse_kicked)?)
     }
 
     fn playlist(&self, playlist: &Playlist, freshness: Freshness, asker: &Asker) -> Response {
+        self.text(playlist, hls::MEDIA_TYPE, freshness, asker)
+    }
+
+    /// The answer that holds a playlist or a manifest.
+    pub(super) fn text(
+        &self,
+        playlist: &Playlist,
+        media_type: &'static str,
+        freshness: Freshness,
+        asker: &Asker,
+    ) -> Response {
         let request = &asker.headers;
         let accepted = request
             .get(header::ACCEPT_ENCODING)
@@ -397,10 +450,7 @@ impl Context {
         {
             return (StatusCode::NOT_MODIFIED, validators, cors()).into_response();
         }
-        let media_type = [(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(hls::MEDIA_TYPE),
-        )];
+        let media_type = [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))];
         if compressed {
             let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
             let body = playlist.gzip.clone();
@@ -411,12 +461,16 @@ impl Context {
     }
 
     /// What a stream has published; waits for the first segment of one that has just started.
-    async fn published(&self, name: &str) -> Result<(StreamName, Arc<Published>), Refused> {
+    pub(super) async fn published(
+        &self,
+        protocol: &'static str,
+        name: &str,
+    ) -> Result<(StreamName, Arc<Published>), Refused> {
         let name = StreamName::parse(name).map_err(|_| not_found())?;
         let asked = self
             .gateway
             .requests
-            .ask(Role::Play, PROTOCOL, name, None)
+            .ask(Role::Play, protocol, name, None)
             .await;
         let granted =
             asked.map_err(|refusal| refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
@@ -431,7 +485,7 @@ impl Context {
         // Who waits is a viewer already: a stream that was fetched for it must not be dropped meanwhile.
         let _waiting = updates.borrow().is_none().then(|| {
             let sessions = self.gateway.hub.sessions();
-            sessions.open(Role::Play, PROTOCOL, granted.name.clone(), Instant::now())
+            sessions.open(Role::Play, protocol, granted.name.clone(), Instant::now())
         });
         let published = first(updates, |_| true).await?;
         Ok((granted.name, published))
@@ -497,8 +551,6 @@ impl Context {
         if !at.is_announced(rendition) {
             return Ok(None);
         }
-        let _waiting = self.wait_for(name, rendition, asker)?;
-        let mut updates = self.outputs.get(name).ok_or_else(not_found)?;
         let known = |published: &Published| {
             let snapshot = &published.snapshot;
             let known = snapshot.rendition(rendition.name());
@@ -508,10 +560,28 @@ impl Context {
             let known = known(published).filter(|known| at.is_announced(known));
             known.is_none()
         };
-        let target_s = published.snapshot.target_s;
-        let decided = blocked::wait(&mut updates, target_s, is_decided).await;
-        let decided = decided.ok_or_else(not_yet)?;
+        let decided = self.wait_until(name, rendition, asker, is_decided).await?;
         Ok(known(&decided).as_ref().and_then(found))
+    }
+
+    /// What the stream of a rendition has published, as soon as that is `wanted`.
+    pub(super) async fn wait_until(
+        &self,
+        name: &StreamName,
+        rendition: &Rendition,
+        asker: &Asker,
+        wanted: impl Fn(&Published) -> bool,
+    ) -> Result<Arc<Published>, Refused> {
+        let _waiting = self.wait_for(name, rendition, asker)?;
+        let mut updates = self.updates(name).ok_or_else(not_found)?;
+        let target_s = updates.borrow().as_ref().map(|now| now.snapshot.target_s);
+        let came = blocked::wait(&mut updates, target_s.unwrap_or(0), wanted).await;
+        Ok(came.ok_or_else(not_yet)?)
+    }
+
+    /// What the newest run of a stream publishes.
+    pub(super) fn updates(&self, name: &StreamName) -> Option<Updates> {
+        self.outputs.get(name)
     }
 
     fn wait_for(
@@ -521,7 +591,7 @@ impl Context {
         asker: &Asker,
     ) -> Result<blocked::Waiting, Refused> {
         let client = match self.face {
-            Face::Viewers => self.viewers.own_client(asker.asks()),
+            Face::Viewers => self.viewers.own_client(asker.asks(PROTOCOL)),
             Face::Cdn => None,
         };
         let entered = self.blocked.enter((name.clone(), rendition.name()), client);
@@ -530,7 +600,7 @@ impl Context {
 
     /// As [`Self::published`], MPEG-TS with it; waits for the first such segment of a run that goes on.
     async fn published_ts(&self, name: &str) -> Result<(StreamName, Arc<Published>), Refused> {
-        let (name, _) = self.published(name).await?;
+        let (name, _) = self.published(PROTOCOL, name).await?;
         self.outputs.ask_for_ts(&name);
         let updates = self.outputs.get(&name).ok_or_else(not_found)?;
         let published = first(updates, |published| {
@@ -549,7 +619,7 @@ impl Context {
         let updates = self.outputs.get(&name).ok_or_else(not_found)?;
         let published = updates.borrow().clone().ok_or_else(not_found)?;
         if self.face == Face::Cdn {
-            self.watch(&name, asker)?;
+            self.watch(PROTOCOL, &name, asker)?;
         }
         Ok((name, published))
     }
@@ -568,30 +638,13 @@ async fn first(
     }
 }
 
-fn find_object(
-    snapshot: &Snapshot,
-    rendition: &Rendition,
-    asked: ObjectName<'_>,
-) -> Option<Object> {
-    let (run, name) = (snapshot.run.as_str(), rendition.name());
-    match asked {
-        ObjectName::Segment { run: asked, msn } if asked == run => {
-            let segment = rendition.segment(msn).filter(|segment| !segment.is_gap())?;
-            Some(Object::segment(run, name, segment, media_type(rendition)))
-        }
-        ObjectName::Init {
-            run: asked,
-            discontinuity,
-        } if asked == run => {
-            let init = rendition.init(discontinuity)?;
-            let media_type = match rendition.kind {
-                Kind::Video => "video/mp4",
-                Kind::Audio => "audio/mp4",
-            };
-            Some(Object::init(run, name, init, media_type))
-        }
-        _ => None,
-    }
+fn find_init(run: &str, rendition: &Rendition, discontinuity: u64) -> Option<Object> {
+    let init = rendition.init(discontinuity)?;
+    let media_type = match rendition.kind {
+        Kind::Video => "video/mp4",
+        Kind::Audio => "audio/mp4",
+    };
+    Some(Object::init(run, rendition.name(), init, media_type))
 }
 
 fn find_part(run: &str, rendition: &Rendition, at: At) -> Option<Object> {
@@ -614,7 +667,7 @@ fn find_part(run: &str, rendition: &Rendition, at: At) -> Option<Object> {
 }
 
 /// The media type of segments and parts (H21).
-fn media_type(rendition: &Rendition) -> &'static str {
+pub(super) fn media_type(rendition: &Rendition) -> &'static str {
     match rendition.kind {
         Kind::Video => "video/iso.segment",
         Kind::Audio => "audio/mp4",
@@ -662,7 +715,7 @@ fn refuse_for_now(reason: &str) -> Response {
     response
 }
 
-fn not_found() -> Response {
+pub(super) fn not_found() -> Response {
     refuse(StatusCode::NOT_FOUND, "there is no such stream or object")
 }
 

@@ -12,7 +12,6 @@ use std::{
     collections::BTreeMap,
     future::Future,
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -32,7 +31,7 @@ use crate::{
     Gateway,
     net::{
         RETRY_MAX,
-        dial::{self, CONNECT_TIMEOUT},
+        dial::{self, CONNECT_TIMEOUT, Dialer},
         retry_wait,
         rtmp::{self, Connection},
     },
@@ -56,9 +55,6 @@ pub enum TargetError {
     /// Not a URL of RTMP.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// Over TLS.
-    #[error("rtmps:// is not supported yet; use rtmp://")]
-    Tls,
     /// Every stream would be published under one name.
     #[error("the URL needs {NAME} in its path or query to take every stream")]
     OneName,
@@ -98,7 +94,7 @@ pub struct Status {
 #[derive(Debug, Clone)]
 pub struct Relays {
     targets: Arc<[Target]>,
-    own_addrs: Arc<[SocketAddr]>,
+    dialer: Dialer,
     rows: Arc<Mutex<Rows>>,
 }
 
@@ -114,6 +110,8 @@ enum Error {
     Connect(io::Error),
     #[error("the target did not accept a connection within {} s", CONNECT_TIMEOUT.as_secs())]
     ConnectTimeout,
+    #[error("no TLS with the target: {0}")]
+    Tls(String),
     #[error("the target is this server itself")]
     Itself,
     #[error("the target did not answer within {} s", .0.as_secs())]
@@ -134,6 +132,7 @@ impl From<dial::Failure> for Error {
             dial::Failure::Socket(error) => Self::Connect(error),
             dial::Failure::Timeout => Self::ConnectTimeout,
             dial::Failure::Itself => Self::Itself,
+            dial::Failure::Tls(refusal) => Self::Tls(refusal.to_string()),
         }
     }
 }
@@ -145,9 +144,6 @@ impl Target {
     /// The URL is none of RTMP, or gives every stream the same name.
     pub fn new(stream: Option<StreamName>, url: &str) -> Result<Self, TargetError> {
         let url = Url::parse(url)?;
-        if url.is_tls() {
-            return Err(TargetError::Tls);
-        }
         let has_name = url.app().contains(NAME) || url.name().expose().contains(NAME);
         if stream.is_none() && !has_name {
             return Err(TargetError::OneName);
@@ -159,6 +155,12 @@ impl Target {
     #[must_use]
     pub fn stream(&self) -> Option<&StreamName> {
         self.stream.as_ref()
+    }
+
+    /// Whether it is reached over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.url.is_tls()
     }
 
     /// The URL without its name and query.
@@ -190,12 +192,12 @@ impl State {
 }
 
 impl Relays {
-    /// To these targets, none of which may be one of our own listeners.
+    /// To these targets, reached by `dialer`.
     #[must_use]
-    pub fn new(targets: Vec<Target>, own_addrs: Vec<SocketAddr>) -> Self {
+    pub fn new(targets: Vec<Target>, dialer: Dialer) -> Self {
         Self {
             targets: targets.into(),
-            own_addrs: own_addrs.into(),
+            dialer,
             rows: Arc::default(),
         }
     }
@@ -321,10 +323,11 @@ impl Relay {
     /// A connection on which the target has granted to publish.
     async fn connect(&self) -> Result<Connection<Client>, Error> {
         let url = self.target.url(&self.key.0)?;
-        let socket = dial::dial((url.host(), url.port()), &self.relays.own_addrs).await?;
         let limits = self.gateway.limits;
+        let dialer = &self.relays.dialer;
+        let socket = dialer.dial(&url, limits.write_stall_timeout).await?;
         let config = Arc::new(Config::new(url, Role::Publish));
-        let mut connection = Connection::client(socket, config, limits).map_err(Error::Connect)?;
+        let mut connection = Connection::client(socket, config).map_err(Error::Connect)?;
         let granted = async {
             while !grants(connection.next_event().await?)? {}
             Ok(())
@@ -459,7 +462,7 @@ mod tests {
         check("*", "rtmp://host/{name}/key", Ok("rtmp://host/{name}"));
         check("*", "rtmp://host/app/x?key={name}", Ok("rtmp://host/app"));
         check("*", "rtmp://host/app/key", Err(TargetError::OneName));
-        check("*", "rtmps://host/app/{name}", Err(TargetError::Tls));
+        check("*", "rtmps://host/app/{name}", Ok("rtmps://host/app"));
         check(
             "*",
             "rtmp://{name}/app/x",

@@ -216,7 +216,7 @@ mod tests {
 
     /// Nobody takes anything out of the queue: so it is with a disk that hangs.
     #[test]
-    fn a_hung_disk_holds_one_state_a_stream() {
+    fn f33_a_hung_disk_holds_one_state_a_stream() {
         let disk = disk();
         for _ in 0..1_000 {
             disk.remove(&name("a"));

@@ -1,7 +1,7 @@
-//! The HLS output of every stream.
+//! The HLS and DASH output of every stream.
 //!
-//! Owns: one packaging task per run, and what it publishes: the window of objects, with every part, and each playlist,
-//! rendered when somebody first asks for it, once per change, together with its gzip form. Does not own: what is in them
+//! Owns: one packaging task per run, and what it publishes: the window of objects, with every part, and each playlist and
+//! manifest, rendered when somebody first asks for it, once per change, together with its gzip form. Does not own: what is in them
 //! (crate `package`) or requests ([`crate::deliver::hls`]).
 
 use std::{
@@ -21,7 +21,7 @@ use weir_hub::{Hub, Join, LagLimit, RunId, Stream};
 use weir_media::StreamName;
 pub use weir_package::{Config as Packaging, window::rewind::Rewind};
 use weir_package::{
-    Numbers, Segmenter,
+    Numbers, Segmenter, dash,
     hls::{self, Form},
     name::segment_name,
     window::{Rendition, Segment, Snapshot},
@@ -44,7 +44,7 @@ const LINGER: Duration = Duration::from_secs(30);
 /// How long MPEG-TS is made after the last time its playlist was asked for: players ask once a target duration.
 const TS_LINGER: Duration = Duration::from_secs(30);
 
-/// A playlist as it is sent.
+/// A playlist or manifest as it is sent.
 #[derive(Debug)]
 pub struct Playlist {
     /// The text.
@@ -93,6 +93,7 @@ pub struct Published {
     /// is.
     rewinds: Vec<Arc<Rendered>>,
     ts_playlist: OnceLock<Playlist>,
+    manifest: OnceLock<Playlist>,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +126,7 @@ impl Published {
                 .map(|rendition| known(rendition).unwrap_or_default())
                 .collect(),
             ts_playlist: OnceLock::new(),
+            manifest: OnceLock::new(),
             snapshot,
             low_latency,
         })
@@ -156,6 +158,13 @@ impl Published {
     fn place_of(&self, rendition: &Rendition) -> Option<usize> {
         let mut names = self.snapshot.renditions.iter().map(Rendition::name);
         names.position(|name| name == rendition.name())
+    }
+
+    /// The DASH manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Playlist {
+        let render = || Playlist::new(dash::manifest(&self.snapshot, self.low_latency));
+        self.manifest.get_or_init(render)
     }
 
     /// The media playlist of the MPEG-TS rendition, while somebody asks for it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior};
-use weir_hub::{Moment, PublishError};
+use weir_hub::{KillReason, Moment, PublishError};
 use weir_media::{
     Input, Kind, SessionClock, StreamName,
     container::flv::{self, TagKind},
@@ -69,11 +69,11 @@ impl Sample {
         Ok(sample)
     }
 
-    /// Publishes the sample as `name` until the process stops.
+    /// Publishes the sample as `name` until the server ends the session.
     ///
     /// # Errors
     /// Somebody else publishes that name.
-    pub async fn publish(&self, name: &StreamName, gateway: &Gateway) -> Result<(), Error> {
+    pub async fn publish(&self, name: &StreamName, gateway: &Gateway) -> Result<KillReason, Error> {
         let publisher =
             gateway
                 .hub
@@ -86,7 +86,10 @@ impl Sample {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut due = self.frames_forever().peekable();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                reason = publisher.session().killed() => return Ok(reason),
+            }
             let now_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             while let Some((_, input)) = due.next_if(|(at_ms, _)| *at_ms <= now_ms) {
                 publisher.push(Moment::now(), input);

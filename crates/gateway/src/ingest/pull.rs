@@ -4,7 +4,7 @@
 //! Does not own: when a pull begins and when nobody wants it any more ([`crate::on_demand`]); the protocol
 //! ([`weir_proto::rtmp::client`]); the socket ([`crate::net::rtmp`]).
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -23,7 +23,7 @@ use crate::{
     ingest::flv::{BodyReader, declared},
     net::{
         Throttle,
-        dial::{self, CONNECT_TIMEOUT},
+        dial::{self, CONNECT_TIMEOUT, Dialer},
         retry_wait,
         rtmp::{self, Connection},
     },
@@ -40,12 +40,14 @@ const FIRST_MEDIA_TIMEOUT: Duration = Duration::from_millis(7_500);
 pub struct Source {
     /// A host name or an address, without brackets.
     pub host: String,
-    /// Its RTMP port.
+    /// Its RTMP port, or that of RTMPS.
     pub port: u16,
+    /// Whether it speaks RTMPS there.
+    pub is_tls: bool,
     /// The application that its streams are in.
     pub app: String,
-    /// Where this server takes RTMP connections: it never fetches from itself.
-    pub own_addrs: Vec<SocketAddr>,
+    /// How it is reached.
+    pub dialer: Dialer,
 }
 
 /// How far a pull is.
@@ -71,6 +73,9 @@ pub enum Error {
     /// No connection in time.
     #[error("the source did not accept a connection within {} s", CONNECT_TIMEOUT.as_secs())]
     ConnectTimeout,
+    /// A connection, but no TLS on it.
+    #[error("no TLS with the source: {0}")]
+    Tls(String),
     /// The address of the source is one of our own.
     #[error(
         "the source is this server itself; SOURCE_HOST and SOURCE_PORT have to name another one"
@@ -111,6 +116,7 @@ impl From<dial::Failure> for Error {
             dial::Failure::Socket(error) => Self::Connect(error),
             dial::Failure::Timeout => Self::ConnectTimeout,
             dial::Failure::Itself => Self::Itself,
+            dial::Failure::Tls(refusal) => Self::Tls(refusal.to_string()),
         }
     }
 }
@@ -180,7 +186,8 @@ impl Source {
         } else {
             host.clone()
         };
-        let url = Url::parse(&format!("rtmp://{host}:{port}/{app}/{name}"))?;
+        let scheme = if self.is_tls { "rtmps" } else { "rtmp" };
+        let url = Url::parse(&format!("{scheme}://{host}:{port}/{app}/{name}"))?;
         Ok(Arc::new(Config::new(url, Role::Play)))
     }
 }
@@ -255,13 +262,10 @@ impl Pull<'_> {
     }
 
     async fn connect(&self) -> Result<Connection<Client>, Error> {
-        let socket = dial::dial(
-            (self.source.host.as_str(), self.source.port),
-            &self.source.own_addrs,
-        )
-        .await?;
-        Connection::client(socket, Arc::clone(&self.config), self.gateway.limits)
-            .map_err(Error::Connect)
+        let stall_limit = self.gateway.limits.write_stall_timeout;
+        let dialer = &self.source.dialer;
+        let socket = dialer.dial(&self.config.url, stall_limit).await?;
+        Connection::client(socket, Arc::clone(&self.config)).map_err(Error::Connect)
     }
 
     fn media(
@@ -350,15 +354,17 @@ mod tests {
     #[test]
     fn any_host_makes_a_url() {
         let name = StreamName::parse("demo").expect("a valid name");
-        for (host, expected) in [
-            ("origin.example", "rtmp://origin.example:1936/live"),
-            ("::1", "rtmp://[::1]:1936/live"),
+        for (host, is_tls, expected) in [
+            ("origin.example", false, "rtmp://origin.example:1936/live"),
+            ("::1", false, "rtmp://[::1]:1936/live"),
+            ("origin.example", true, "rtmps://origin.example:1936/live"),
         ] {
             let source = Source {
                 host: host.to_owned(),
                 port: 1936,
+                is_tls,
                 app: "live".to_owned(),
-                own_addrs: Vec::new(),
+                dialer: Dialer::new(Vec::new(), None),
             };
             let config = source.config(&name).expect("a valid URL");
             assert_eq!(config.url.tc_url(), expected);

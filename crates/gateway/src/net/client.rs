@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
     sync::Arc,
 };
@@ -39,6 +39,18 @@ pub struct Network {
 pub struct NetworkError;
 
 impl Network {
+    /// This machine.
+    pub const LOOPBACK: [Self; 2] = [
+        Self {
+            addr: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            prefix_len: 8,
+        },
+        Self {
+            addr: IpAddr::V6(Ipv6Addr::LOCALHOST),
+            prefix_len: 128,
+        },
+    ];
+
     /// Whether an address is in it.
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {
@@ -153,6 +165,7 @@ mod tests {
         for (network, addr, expected) in [
             ("10.0.0.0/8", "10.200.3.4", true),
             ("10.0.0.0/8", "11.0.0.1", false),
+            ("127.0.0.1/8", "127.9.9.9", true),
             ("10.0.0.1", "10.0.0.1", true),
             ("10.0.0.1", "10.0.0.2", false),
             ("0.0.0.0/0", "203.0.113.9", true),

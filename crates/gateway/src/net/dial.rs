@@ -6,13 +6,30 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use weir_proto::rtmp::Url;
 
-/// How long the other server may take to accept a connection.
+use crate::net::{
+    Socket,
+    tls::{Trust, trust::Refusal},
+};
+
+/// How long the other server may take to accept a connection, TLS included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How this server connects to others.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    own_addrs: Arc<[SocketAddr]>,
+    trust: Option<Trust>,
+}
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -23,24 +40,58 @@ pub(crate) enum Failure {
     Timeout,
     /// The other server is this one.
     Itself,
+    /// There is a connection, but no TLS on it.
+    Tls(Refusal),
 }
 
-/// Connects to a host by name or address, unless one of our own listeners, `own_addrs`, answers there.
-pub(crate) async fn dial(
-    addr: (&str, u16),
-    own_addrs: &[SocketAddr],
-) -> Result<TcpStream, Failure> {
-    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
-    let socket = connected.map_err(|_| Failure::Timeout)??;
-    if is_own(own_addrs, socket.peer_addr()?, socket.local_addr()?.ip()) {
-        return Err(Failure::Itself);
+impl Dialer {
+    /// Never connects to one of our own listeners, `own_addrs`. Without `trust`, no server that wants TLS is reached.
+    #[must_use]
+    pub fn new(own_addrs: Vec<SocketAddr>, trust: Option<Trust>) -> Self {
+        Self {
+            own_addrs: own_addrs.into(),
+            trust,
+        }
     }
-    Ok(socket)
+
+    /// Connects to the server of `url`, over TLS if it says so.
+    pub(crate) async fn dial(&self, url: &Url, stall_limit: Duration) -> Result<Socket, Failure> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let connected = TcpStream::connect((url.host(), url.port()));
+        let stream = timeout_at(deadline, connected)
+            .await
+            .map_err(|_| Failure::Timeout)??;
+        if is_own(
+            &self.own_addrs,
+            stream.peer_addr()?,
+            stream.local_addr()?.ip(),
+        ) {
+            return Err(Failure::Itself);
+        }
+        if !url.is_tls() {
+            return Ok(Socket::plain(stream, stall_limit)?);
+        }
+        let trust = self
+            .trust
+            .as_ref()
+            .ok_or(Failure::Tls(Refusal::UnknownAuthority))?;
+        let connected = Socket::connect_tls(stream, trust, url.host(), stall_limit);
+        // A server that waits for a handshake of RTMP says nothing to one of TLS.
+        timeout_at(deadline, connected)
+            .await
+            .map_err(|_| Failure::Tls(Refusal::NotTls))?
+    }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Socket(error)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Tls(refusal)
     }
 }
 

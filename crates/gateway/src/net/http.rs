@@ -44,8 +44,15 @@ const HEADERS_MAX: usize = 100;
 const URI_LEN_MAX: usize = 4 << 10;
 /// Requests of one HTTP/2 connection at once: a player needs a handful.
 const STREAMS_MAX: u32 = 128;
+/// Requests of one HTTP/2 connection that its client has taken back and that we have not seen yet, and requests that we
+/// had to end because they broke the protocol: beyond, the connection is closed (CVE-2023-44487, CVE-2024-2758).
+const RESETS_MAX: usize = 20;
 /// Bytes of an answer that wait in an HTTP/2 connection beyond what its client has room for.
 const SEND_LEN_MAX: usize = 64 << 10;
+/// What a connection hears that cannot be served.
+pub const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\n\
+    Cache-Control: no-store\r\nConnection: close\r\n\r\n";
 /// How long an idle HTTP/2 connection may take to close in order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -156,6 +163,8 @@ async fn serve_http_2(
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_LEN_MAX as u32)
         .max_send_buf_size(SEND_LEN_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
         .serve_connection(TokioIo::new(socket), service);
     let mut connection = pin!(connection);
     tokio::select! {

@@ -189,13 +189,8 @@ impl Connection<client::Client> {
     /// Speaks to a server on a socket that is connected to it.
     ///
     /// # Errors
-    /// The socket refuses its options.
-    pub fn client(
-        stream: TcpStream,
-        config: Arc<client::Config>,
-        limits: Limits,
-    ) -> io::Result<Self> {
-        let socket = Socket::plain(stream, limits.write_stall_timeout)?;
+    /// The system gives no random numbers.
+    pub(crate) fn client(socket: Socket, config: Arc<client::Config>) -> io::Result<Self> {
         Self::with(socket, |seed| client::Client::new(config, seed, 0))
     }
 

@@ -18,9 +18,12 @@ use tokio::{
     net::TcpStream,
     time::{Instant, Sleep},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use crate::net::tls;
+use crate::net::{
+    dial,
+    tls::{self, Trust},
+};
 
 /// Unacknowledged data older than this ends a connection even when nothing is written: a peer that vanished.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -82,7 +85,25 @@ impl Socket {
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time"))??;
         Ok(Self {
-            stream: Stream::Tls(Box::new(stream)),
+            stream: Stream::Tls(Box::new(stream.into())),
+            opened,
+            stall_limit,
+            stalled: None,
+        })
+    }
+
+    /// Takes over a connection to the server `host`, which is to speak TLS.
+    pub(crate) async fn connect_tls(
+        stream: TcpStream,
+        trust: &Trust,
+        host: &str,
+        stall_limit: Duration,
+    ) -> Result<Self, dial::Failure> {
+        let opened = Instant::now();
+        set_options(&stream)?;
+        let stream = Box::pin(trust.connect(stream, host)).await?;
+        Ok(Self {
+            stream: Stream::Tls(Box::new(stream.into())),
             opened,
             stall_limit,
             stalled: None,

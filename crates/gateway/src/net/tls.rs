@@ -2,8 +2,10 @@
 //!
 //! Owns: reading the certificate and its key, looking for new ones, and which protocols are offered (ALPN, RFC 7301).
 //! Does not own: connections (they are sockets like all others, in this module's siblings) or TLS itself (rustls:
-//! versions 1.2 and 1.3). Clients show no certificate, and the name that they ask for (SNI) does not matter.
+//! versions 1.2 and 1.3), or whom we trust as a client ([`trust`]). Clients show no certificate, and the name that they
+//! ask for (SNI) does not matter.
 
+pub(super) mod trust;
 mod validity;
 
 use std::{
@@ -29,6 +31,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 pub use tokio_rustls::TlsAcceptor;
+pub use trust::Trust;
 
 /// HTTP/2, as ALPN calls it.
 pub(super) const HTTP_2: &[u8] = b"h2";

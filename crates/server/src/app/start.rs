@@ -18,7 +18,7 @@ use weir_gateway::{
     deliver::{
         self,
         hls::{Identity, Viewers},
-        relay::Relays,
+        relay::{Relays, Target},
     },
     derive::{self, Derived, disk::Disk, hls::Outputs},
     ingest::{
@@ -26,11 +26,12 @@ use weir_gateway::{
         pull::Source,
     },
     net::{
-        client::TrustedProxies,
+        client::{Network, TrustedProxies},
+        dial::Dialer,
         http,
         listener::{self, Connections},
         tasks::Tasks,
-        tls::{self, CertificateStore},
+        tls::{self, CertificateStore, Trust},
     },
     on_demand::OnDemand,
     read_cache::{self, ReadCache},
@@ -40,6 +41,7 @@ use weir_hub::{Hub, Join, LagLimit, Requests, Retention};
 use weir_media::StreamName;
 
 use crate::{
+    api::{self, Access},
     auth,
     config::{self, Config, Listener, Mode, Purpose},
     metrics,
@@ -67,7 +69,10 @@ pub(super) enum StartError {
     Listen { addr: SocketAddr, reason: io::Error },
     /// The configured certificate cannot be used.
     #[error("{0}; HTTPS and RTMPS need a good pair in [tls] cert and key")]
-    Certificate(#[from] tls::Error),
+    Certificate(tls::Error),
+    /// The configured authorities cannot be used.
+    #[error("{0}; see [tls] ca, the authorities of servers that streams come from or go to")]
+    Authority(tls::Error),
     /// The folder for live streams cannot be used.
     #[error("cannot write live streams to {}: {reason}; see HLS_PATH, [hls] path", path.display())]
     Storage { path: PathBuf, reason: io::Error },
@@ -86,16 +91,16 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(config: Config, mode: Mode) -> Result<Self, StartError> {
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
+        let warnings = config.warnings.iter();
+        warnings.for_each(|warning| tracing::warn!("{warning}"));
         let started = Instant::now();
         let certificates = load_certificates(&config.tls).await?;
         let disk = open_disk(config.hls.path.as_deref())?;
         let listeners = bind(&config.listeners)?;
         let (requests, pending) = Requests::channel();
-        let gateway = gateway(&config, requests, rtmp_addrs(&listeners));
-        let relays = Relays::new(config.relay.clone(), rtmp_addrs(&listeners));
+        let dialer = Dialer::new(rtmp_addrs(&listeners), load_trust(&config).await?);
+        let gateway = gateway(&config, requests, dialer.clone());
+        let relays = Relays::new(config.relay.clone(), dialer);
         let viewers = viewers(&config);
         let cache = read_cache(&config.cache);
         let tasks = &gateway.tasks;
@@ -122,7 +127,7 @@ impl Server {
         if !config.relay.is_empty() {
             tasks.spawn(relays.clone().reconcile(gateway.clone()));
         }
-        let connections = Connections::new(config.server.max_connections);
+        let connections = connections(&config);
         let observed = metrics::Observed {
             connections: connections.clone(),
             certificates: certificates.clone(),
@@ -130,7 +135,8 @@ impl Server {
             cache,
             viewers,
         };
-        let routers = Routers::new(media, &status, &gateway, observed);
+        let access = Access::new(mode, config.auth.api_token.clone());
+        let routers = Routers::new(media, &status, access, &gateway, observed);
         accept(
             listeners,
             &config,
@@ -161,15 +167,26 @@ impl Server {
     }
 }
 
-async fn load_certificates(config: &config::Tls) -> Result<Option<CertificateStore>, tls::Error> {
+async fn load_certificates(config: &config::Tls) -> Result<Option<CertificateStore>, StartError> {
     let Some(cert) = config.cert.clone() else {
         return Ok(None);
     };
     let key = config.key.clone().unwrap_or_else(|| cert.clone());
-    CertificateStore::load(cert, key).await.map(Some)
+    let loaded = CertificateStore::load(cert, key).await;
+    loaded.map(Some).map_err(StartError::Certificate)
 }
 
-fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> Gateway {
+/// Reads the authorities, if there is a server to be reached over TLS: they cost time and memory.
+async fn load_trust(config: &Config) -> Result<Option<Trust>, StartError> {
+    let relays_over_tls = config.relay.iter().any(Target::is_tls);
+    if !(config.edge.source_tls || relays_over_tls) {
+        return Ok(None);
+    }
+    let loaded = Trust::load(config.tls.ca.as_deref()).await;
+    loaded.map(Some).map_err(StartError::Authority)
+}
+
+fn gateway(config: &Config, requests: Requests, dialer: Dialer) -> Gateway {
     let limits = &config.limits;
     let gop_cache = Retention {
         groups_max: config.gop_cache.max_gops,
@@ -186,8 +203,9 @@ fn gateway(config: &Config, requests: Requests, rtmp_addrs: Vec<SocketAddr>) -> 
     let source = (!edge.source_host.is_empty()).then(|| Source {
         host: edge.source_host.clone(),
         port: edge.source_port,
+        is_tls: edge.source_tls,
         app: edge.source_app.clone(),
-        own_addrs: rtmp_addrs,
+        dialer,
     });
     Gateway {
         hub,
@@ -247,6 +265,14 @@ fn read_cache(config: &config::Cache) -> ReadCache {
     })
 }
 
+fn connections(config: &Config) -> Connections {
+    // Proxies have the connections of many clients, and from this machine come health checks and load tests.
+    let proxies = &config.server.trusted_proxies[..];
+    let uncounted = TrustedProxies::new(&[proxies, &Network::LOOPBACK].concat());
+    let max_per_ip = config.limits.max_connections_per_ip;
+    Connections::new(config.server.max_connections, max_per_ip, uncounted)
+}
+
 fn open_disk(path: Option<&Path>) -> Result<Option<Disk>, StartError> {
     let Some(path) = path else {
         return Ok(None);
@@ -280,11 +306,11 @@ fn bind(wanted: &[Listener]) -> Result<Vec<(Purpose, TcpListener)>, StartError> 
     Ok(bound)
 }
 
-/// Where this server takes RTMP connections.
+/// Where this server takes RTMP connections, over TLS too.
 fn rtmp_addrs(listeners: &[(Purpose, TcpListener)]) -> Vec<SocketAddr> {
     let rtmp = listeners
         .iter()
-        .filter(|(purpose, _)| *purpose == Purpose::Rtmp);
+        .filter(|(purpose, _)| matches!(purpose, Purpose::Rtmp | Purpose::Rtmps));
     rtmp.filter_map(|(_, listener)| listener.local_addr().ok())
         .collect()
 }
@@ -299,11 +325,13 @@ impl Routers {
     fn new(
         media: deliver::hls::Context,
         status: &Status,
+        access: Access,
         gateway: &Gateway,
         observed: metrics::Observed,
     ) -> Self {
         let all = deliver::router(media.clone())
             .merge(status::router(status.clone()))
+            .merge(api::router(Arc::clone(&gateway.hub), access))
             .merge(ui::router());
         Self {
             all: http::with_limits(metrics::observe(all, gateway, observed)),
@@ -339,6 +367,11 @@ fn accept(
             Purpose::Https => Some(store.http_acceptor()),
             Purpose::Rtmps => Some(store.rtmp_acceptor()),
         });
+        // Others would have to speak first: a handshake.
+        let busy = match purpose {
+            Purpose::Http | Purpose::Cdn => http::BUSY,
+            Purpose::Https | Purpose::Rtmp | Purpose::Rtmps => &[],
+        };
         match purpose {
             Purpose::Rtmp | Purpose::Rtmps => {
                 let serve = move |stream| {
@@ -347,7 +380,7 @@ fn accept(
                 };
                 tasks
                     .clone()
-                    .spawn(listener::accept(listener, connections, tasks, serve));
+                    .spawn(listener::accept(listener, connections, tasks, busy, serve));
             }
             Purpose::Http | Purpose::Cdn | Purpose::Https => {
                 let serve = move |stream| {
@@ -361,7 +394,7 @@ fn accept(
                 };
                 tasks
                     .clone()
-                    .spawn(listener::accept(listener, connections, tasks, serve));
+                    .spawn(listener::accept(listener, connections, tasks, busy, serve));
             }
         }
     }
@@ -374,8 +407,9 @@ fn start_demo(gateway: &Gateway) -> Result<(), StartError> {
     };
     let work = gateway.clone();
     gateway.tasks.spawn(async move {
-        if let Err(error) = sample.publish(&name, &work).await {
-            tracing::warn!(%error, "no demo stream");
+        match sample.publish(&name, &work).await {
+            Ok(reason) => tracing::info!(%reason, "demo stream ended"),
+            Err(error) => tracing::warn!(%error, "no demo stream"),
         }
     });
     Ok(())

@@ -16,7 +16,7 @@ const KEY_LEN_MIN: usize = 8;
 const KEY_LEN_MAX: usize = 128;
 
 /// What documentation prints in place of a key, without digits and punctuation.
-const PLACEHOLDERS: [&str; 7] = [
+const PLACEHOLDERS: [&str; 10] = [
     "secret",
     "password",
     "placeholder",
@@ -24,15 +24,20 @@ const PLACEHOLDERS: [&str; 7] = [
     "streamkey",
     "publishkey",
     "secretkey",
+    "token",
+    "apitoken",
+    "secrettoken",
 ];
 
 /// As [`PLACEHOLDERS`], whatever follows.
-const PLACEHOLDER_PREFIXES: [&str; 5] = [
+const PLACEHOLDER_PREFIXES: [&str; 7] = [
     "changeme",
     "yoursecret",
     "yourpassword",
     "yourkey",
     "yourstreamkey",
+    "yourtoken",
+    "yourapitoken",
 ];
 
 /// The digest of one publish key. Printing it prints `***`.

@@ -137,8 +137,8 @@ mod tests {
                 "c.toml:3: relay: url of \"*\": the URL needs {name} in its path or query to take every stream",
             ),
             (
-                "[[relay]]\nstream = \"a\"\nurl = \"rtmps://host/app/marker\"\n",
-                "c.toml:3: relay: url of \"a\": rtmps:// is not supported yet; use rtmp://",
+                "[[relay]]\nstream = \"a\"\nurl = \"http://host/app/marker\"\n",
+                "c.toml:3: relay: url of \"a\": the URL must begin with rtmp:// or rtmps://",
             ),
             (
                 "[[realy]]\nstream = \"a\"\n",

@@ -113,6 +113,8 @@ pub static SETTINGS: &[Setting] = &[
         .why("PEM file of the certificate and its chain; turns HTTPS and RTMPS on; changes take effect."),
     row("tls.key", |c| &mut c.tls.key)
         .why("PEM file of its private key; empty when the file of the certificate holds both."),
+    row("tls.ca", |c| &mut c.tls.ca)
+        .why("PEM file of authorities to trust at rtmps:// sources and targets, beside the machine's."),
     row("tls.https_addr", |c| &mut c.tls.https_addr)
         .why("Address of the HTTPS listener: what HTTP serves, also over HTTP/2."),
     row("tls.rtmps_addr", |c| &mut c.tls.rtmps_addr)
@@ -133,6 +135,8 @@ pub static SETTINGS: &[Setting] = &[
         .why("MiB kept per stream for joining viewers; beyond, the oldest group goes first."),
     row("auth.publish_keys", |c| &mut c.auth.publish_keys)
         .why("Who may publish: { name = \"key\" }, keys of 8 or more characters; without any, nobody may."),
+    row("auth.api_token", |c| &mut c.auth.api_token)
+        .why("Token of the API, shown as Authorization: Bearer; empty keeps it closed but in weir dev."),
     row("viewers.tracking_enabled", |c| &mut c.viewers.tracking_enabled)
         .env("VIEWER_TRACKING_ENABLED")
         .why("Count the viewers of HLS; false is the same as identity = \"off\"."),
@@ -148,7 +152,10 @@ pub static SETTINGS: &[Setting] = &[
     row("edge.source_port", |c| &mut c.edge.source_port)
         .env("SOURCE_PORT")
         .range(1..=65_535)
-        .why("Port of that server."),
+        .why("Port of that server; RTMPS is often at 1936 or 443."),
+    row("edge.source_tls", |c| &mut c.edge.source_tls)
+        .env("SOURCE_TLS")
+        .why("Whether that server speaks RTMPS on its port: RTMP over TLS."),
     row("edge.source_app", |c| &mut c.edge.source_app)
         .why("Application that the streams of that server are in."),
     row("edge.stream_timeout", |c| &mut c.edge.stream_timeout)
@@ -159,6 +166,9 @@ pub static SETTINGS: &[Setting] = &[
         .env("MAX_CONCURRENT_STREAMS")
         .range(1..=100_000)
         .why("Streams live at once; one more publisher is refused, so that memory stays bounded."),
+    row("limits.max_connections_per_ip", |c| &mut c.limits.max_connections_per_ip)
+        .range(0..=1_000_000)
+        .why("Connections of one address, or IPv6 /64; 0 for any. Loopback and trusted_proxies are exempt."),
     row("limits.publisher_grace", |c| &mut c.limits.publisher_grace)
         .range(0..=3600)
         .why("Seconds a stream waits for a publisher that dropped, its viewers still connected."),

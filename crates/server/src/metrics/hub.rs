@@ -74,6 +74,7 @@ impl prometheus_client::collector::Collector for Collector {
         // The oldest keep their series when there are too many.
         streams.sort_by_key(|stream| stream.run);
         self.encode_server(&mut families, streams.len(), &sessions)?;
+        self.encode_connections(&mut families)?;
         self.encode_traffic(&mut families)?;
         self.encode_disk(&mut families)?;
         self.encode_cache(&mut families)?;
@@ -146,18 +147,6 @@ impl Collector {
             "Publishers by protocol.",
             by_protocol(Role::Publish),
         )?;
-        let connections = &self.observed.connections;
-        let (open, max) = (connections.open(), connections.max());
-        families.gauge(
-            "streaming_open_connections",
-            "Connections that are open.",
-            open,
-        )?;
-        families.gauge(
-            "streaming_connections_limit",
-            "Connections that may be open at once.",
-            max,
-        )?;
         families.gauge(
             "streaming_tasks",
             "Tasks that run inside the server.",
@@ -176,6 +165,35 @@ impl Collector {
             ),
             None => Ok(()),
         }
+    }
+
+    fn encode_connections(&self, families: &mut Families<'_>) -> fmt::Result {
+        let connections = &self.observed.connections;
+        let (open, max) = (connections.open(), connections.max());
+        families.gauge(
+            "streaming_open_connections",
+            "Connections that are open.",
+            open,
+        )?;
+        families.gauge(
+            "streaming_connections_limit",
+            "Connections that may be open at once.",
+            max,
+        )?;
+        let refused = connections.refused();
+        families.counters(
+            "streaming_connections_refused",
+            "Connections that were closed at once: their address had too many, or there was no descriptor.",
+            [
+                ([("reason", "per_ip")], refused.per_ip),
+                ([("reason", "no_descriptor")], refused.no_descriptor),
+            ],
+        )?;
+        families.counter(
+            "streaming_accept_errors",
+            "Times that the system could not hand over a connection.",
+            connections.accept_errors(),
+        )
     }
 
     /// Nothing when nothing is written.

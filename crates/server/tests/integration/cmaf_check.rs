@@ -87,6 +87,13 @@ impl Track {
         }
         let mut media: Option<Media> = None;
         while !rest.is_empty() {
+            if let [Atom { kind, .. }, behind @ ..] = rest
+                && kind == b"sidx"
+            {
+                problems.push("C2: an index before a fragment".into());
+                rest = behind;
+                continue;
+            }
             let timed = rest[0].kind == *b"prft";
             let pair = &rest[usize::from(timed)..];
             let [moof, mdat, behind @ ..] = pair else {

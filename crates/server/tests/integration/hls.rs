@@ -3,9 +3,10 @@
 use std::{process::Command, time::Duration};
 
 use crate::{
-    hls_watch::{Media, Options, watch},
+    hls_watch::{Media, Options, ended_table, reload_table, watch},
     support::{
-        PATIENCE, Weir,
+        Dir, PATIENCE, Weir,
+        ffmpeg::{self, AUDIO, VIDEO},
         http::{Connection, Response, request},
         process::Process,
         wait_for, wait_until,
@@ -36,6 +37,41 @@ fn e2e_hls_holds_over_time() {
         assert_eq!(report.problems, Vec::<String>::new(), "{playlist}");
         assert!(report.segments > PLAYLIST_SIZE, "{playlist}: {report:?}");
     }
+}
+
+#[test]
+fn e2e_low_latency_hls_holds_over_time() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    let path = "/live/demo/video/index.m3u8";
+    wait_until("there is a playlist", PATIENCE, || {
+        weir.get(path).status == 200
+    });
+    let options = Options {
+        low_latency: true,
+        lasts: WATCH,
+    };
+    let report = watch(weir.http_addr(), "/live/demo/index.m3u8", options);
+    assert_eq!(report.problems, Vec::<String>::new(), "{report:?}");
+    assert!(report.parts > 60, "{report:?}");
+    assert!(report.hints > 30, "{report:?}");
+    assert_eq!(reload_table(weir.http_addr(), path), Vec::<String>::new());
+}
+
+#[test]
+fn e2e_directives_are_ignored_after_the_end() {
+    let dir = Dir::new("hls-ended");
+    let source = dir.path().join("source.flv");
+    let x264 = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 25 -c:a aac";
+    let encoding = format!("{VIDEO}:rate=25 {AUDIO}:s=48000 {x264} -t 6");
+    ffmpeg::encode(&encoding, &source);
+    let weir = Weir::start("dev", &[("WEIR_LIMITS_PUBLISHER_GRACE", "1")]);
+    let _push = ffmpeg::push(&source, &weir.rtmp_url("room"));
+    let path = "/live/room/video/index.m3u8";
+    wait_until("the stream ends", PATIENCE, || {
+        weir.get(path).text().ends_with("#EXT-X-ENDLIST\n")
+    });
+    assert_eq!(ended_table(weir.http_addr(), path), Vec::<String>::new());
 }
 
 #[test]

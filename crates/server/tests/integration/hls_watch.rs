@@ -6,9 +6,10 @@
 mod follower;
 mod media;
 mod multivariant;
+mod reload;
 mod rules;
 mod sample;
-mod studio;
+pub(crate) mod studio;
 pub(crate) mod succession;
 mod syntax;
 mod tests;
@@ -16,4 +17,6 @@ mod watch;
 mod watch_tests;
 
 pub(crate) use media::Media;
-pub(crate) use watch::{Options, watch};
+pub(crate) use reload::{ended_table, reload_table};
+pub(crate) use syntax::date_ms;
+pub(crate) use watch::{Options, resolve, watch};

@@ -2,11 +2,15 @@
 //!
 //! Every test ends with a look at the log: nothing has panicked, and a real publisher still gets in.
 
+mod http_2;
+mod idle;
 mod names;
+mod slow_http;
+mod text;
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -266,7 +270,7 @@ fn flvmeta29_amf_70000() {
 
 /// F20: rubbish from a publisher that was accepted costs its stream nothing but the rubbish.
 #[test]
-fn e2e_garbage_after_publish() {
+fn e2e_f20_garbage_after_publish() {
     let weir = Weir::start("dev", &[("WEIR_LIMITS_PUBLISHER_GRACE", "0")]);
     let mut publisher = Client::publish(weir.rtmp_addr(), "rubbish").expect("publish");
     publisher.video_config(1).expect("sent");
@@ -318,7 +322,7 @@ fn e2e_garbage_after_publish() {
 
 /// R1: thousands that dribble keep nobody out, and are gone after ten seconds.
 #[test]
-fn e2e_slowloris() {
+fn e2e_r1_slowloris() {
     const EACH: usize = 1_000;
     let weir = Weir::start("dev", &[]);
     let files = weir.open_files();
@@ -381,7 +385,7 @@ fn dribble(socket: &mut Option<TcpStream>, byte: u8) {
 
 /// R2: a body that nobody asked for is not waited for, and a viewer that talks without end is not listened to.
 #[test]
-fn e2e_bodies_and_chatter() {
+fn e2e_r2_bodies_and_chatter() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");
     for (method, path) in [
@@ -479,9 +483,73 @@ fn e2e_connection_limit() {
     finish(&weir);
 }
 
+/// F34: without a descriptor left, newcomers are told so, those inside are served, nothing spins, and it passes.
+#[test]
+fn e2e_f34_no_descriptor_left() {
+    const DESCRIPTORS: usize = 100;
+    const LISTENERS: u32 = 5;
+    let weir = Weir::start_with_descriptors(
+        DESCRIPTORS,
+        "dev",
+        &[("WEIR_LIMITS_HANDSHAKE_TIMEOUT", "300")],
+    );
+    weir.wait_until_live("demo");
+    let mut viewer = http::open(weir.http_addr(), "GET", "/live/demo.flv", &[]).expect("answer");
+    let mut metrics = http::Connection::open(weir.http_addr()).expect("weir accepts");
+    let mut metric = |name: &str| {
+        let text = metrics
+            .get("/metrics")
+            .expect("the connection stays")
+            .text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = value.and_then(|value| value.trim().parse::<u64>().ok());
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}"))
+    };
+    let refused = "streaming_connections_refused_total{reason=\"no_descriptor\"}";
+    let errors = "streaming_accept_errors_total";
+    assert_eq!((metric(refused), metric(errors)), (0, 0));
+
+    let connect = || TcpStream::connect_timeout(&weir.rtmp_addr(), PATIENCE).expect("connects");
+    let mut idle: Vec<_> = (0..DESCRIPTORS * 2).map(|_| connect()).collect();
+    let is_closed = |socket: &mut TcpStream| {
+        socket.set_nonblocking(true).expect("a socket option");
+        let read = socket.read(&mut [0]);
+        !read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    };
+    wait_until("those beyond are turned away", PATIENCE, || {
+        idle.retain_mut(|socket| !is_closed(socket));
+        idle.len() < DESCRIPTORS
+    });
+    assert!(idle.len() > DESCRIPTORS / 2, "{} got in", idle.len());
+    assert!(metric(refused) >= DESCRIPTORS as u64);
+    for _ in 0..3 {
+        let answer = http::try_get(weir.http_addr(), "/health").expect("it is told");
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.header("retry-after"), Some("10"));
+    }
+
+    let (start, before) = (Instant::now(), metric(errors));
+    let mut watched = 0;
+    while start.elapsed() < Duration::from_secs(2) {
+        let read = viewer.body.read(&mut [0; 16 << 10]);
+        watched += read.expect("the stream goes on");
+    }
+    assert!(watched > 50_000, "{watched} bytes in two seconds");
+    // One try in a tenth of a second for each listener, however long this took.
+    let tries = metric(errors) - before;
+    let most = u64::from(LISTENERS) * (start.elapsed().as_millis() as u64 / 100 + 2);
+    assert!(tries <= most, "{tries} tries");
+
+    drop(idle);
+    wait_until("it passes", PATIENCE, || {
+        http::try_get(weir.http_addr(), "/health").is_ok_and(|answer| answer.status == 200)
+    });
+    finish(&weir);
+}
+
 /// F27: a storm of viewers that vanish with a reset leaves no task, no descriptor and no flood of lines.
 #[test]
-fn e2e_reset_storm() {
+fn e2e_f27_reset_storm() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");
     let (files, lines) = (weir.open_files(), weir.log().lines().count());
@@ -518,9 +586,51 @@ fn e2e_reset_storm() {
     finish(&weir);
 }
 
+/// F27: who leaves in the middle of a segment or of a message, or only half, costs nothing afterwards.
+#[test]
+fn e2e_f27_viewers_that_leave_in_the_middle() {
+    let weir = Weir::start("dev", &[("VIEWER_TIMEOUT_SECONDS", "1")]);
+    weir.wait_until_live("demo");
+    let segment = slow_http::hls_segment(&weir);
+    let (files, lines) = (weir.open_files(), weir.log().lines().count());
+    let mut halves = Vec::new();
+    for round in 0..300 {
+        let path = ["/live/demo.flv", "/live/demo.ts", &segment][round % 3];
+        let mut socket = TcpStream::connect_timeout(&weir.http_addr(), PATIENCE).expect("connects");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: weir\r\n\r\n");
+        socket.write_all(head.as_bytes()).expect("sent");
+        // Less than any head and any message.
+        socket.read_exact(&mut [0; 17]).expect("something comes");
+        match round / 100 {
+            // Closed on unread bytes, which is a reset; closed in one direction only; cut off in a request.
+            0 => drop(socket),
+            1 => {
+                socket.shutdown(Shutdown::Write).expect("it is connected");
+                halves.push(socket);
+            }
+            _ => socket.write_all(b"GET /live/de").expect("sent"),
+        }
+    }
+    for mut half in halves {
+        half.set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
+        half.read_to_end(&mut Vec::new())
+            .expect("the other half is closed as well");
+    }
+    wait_until("nobody watches", PATIENCE, || {
+        weir.stream("demo").is_some_and(|row| row["viewers"] == 0)
+    });
+    wait_until("descriptors are given back", PATIENCE, || {
+        weir.open_files() <= files + 2
+    });
+    let added = weir.log().lines().count() - lines;
+    assert!(added < 30, "300 viewers are {added} log lines");
+    finish(&weir);
+}
+
 /// F22: however a publisher ends, nothing of it stays.
 #[test]
-fn e2e_publish_cycles_leave_nothing() {
+fn e2e_f22_publish_cycles_leave_nothing() {
     const CYCLES: usize = 1_000;
     let weir = Weir::start(
         "dev",
@@ -568,7 +678,7 @@ fn e2e_publish_cycles_leave_nothing() {
 
 /// F22: two streams on one connection, ended one after the other.
 #[test]
-fn two_streams_on_one_connection() {
+fn f22_two_streams_on_one_connection() {
     let weir = Weir::start("dev", &[("WEIR_LIMITS_PUBLISHER_GRACE", "0")]);
     let mut client = Client::publish(weir.rtmp_addr(), "first").expect("publish");
     let second = client.create_stream().expect("a second message stream");

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::{
+    hls_watch::Media,
     range_check,
     support::{Dir, PATIENCE, Weir, http, process::Process, wait_for},
 };
@@ -35,8 +36,13 @@ fn objects(weir: &Weir) -> Vec<(String, &'static str)> {
         if let Some(map) = map {
             found.push((format!("{folder}/{}", map.trim_matches('"')), init_type));
         }
+        let playlist = Media::parse(&media).expect("it is good");
+        let mut parts = playlist.segments.iter().flat_map(|segment| &segment.parts);
+        if let Some(part) = parts.next_back() {
+            found.push((format!("{folder}/{}", part.uri), segment_type));
+        }
     }
-    assert_eq!(found.len(), 5, "{found:?}");
+    assert_eq!(found.len(), 7, "{found:?}");
     found
 }
 
@@ -69,7 +75,7 @@ fn e2e_objects_have_validators_and_ranges() {
     }
     tags.sort();
     tags.dedup();
-    assert_eq!(tags.len(), 5, "each object has a tag of its own: {tags:?}");
+    assert_eq!(tags.len(), 7, "each object has a tag of its own: {tags:?}");
 }
 
 #[test]

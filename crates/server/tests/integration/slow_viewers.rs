@@ -38,7 +38,7 @@ const LAG_LIMIT_S: &str = "3";
 const LATENESS_MAX: Duration = Duration::from_secs(3 + 3);
 
 #[test]
-fn e2e_slow_and_stuck_viewers_cost_others_nothing() {
+fn e2e_r3_f23_f24_slow_and_stuck_viewers_cost_others_nothing() {
     let weir = Weir::start(
         "dev",
         &[

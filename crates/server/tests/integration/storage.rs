@@ -191,7 +191,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn e2e_a_full_disk_does_not_stop_the_stream() {
+fn e2e_f32_a_full_disk_does_not_stop_the_stream() {
     let disk = SmallDisk::mount();
     let ballast = disk.0.path().join("ballast");
     fs::write(&ballast, vec![0; 900 << 10]).expect("there is room");

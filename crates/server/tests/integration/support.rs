@@ -14,6 +14,7 @@ pub(crate) mod origin;
 pub(crate) mod player;
 pub(crate) mod process;
 pub(crate) mod rtmp;
+pub(crate) mod tls;
 
 use std::{
     fs,
@@ -87,10 +88,27 @@ pub(crate) struct Weir {
 impl Weir {
     /// Starts `weir <mode>` (`serve` or `dev`) with these variables, and waits until it is ready.
     pub(crate) fn start(mode: &str, environment: &[(&str, &str)]) -> Self {
-        let dir = Dir::new("weir");
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.arg(mode);
+        Self::run(command, environment)
+    }
+
+    /// As [`Self::start`], as a process that may have no more than so many descriptors.
+    pub(crate) fn start_with_descriptors(
+        max: usize,
+        mode: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new("/bin/sh");
+        // Both limits, or the server would raise the one to the other; it takes the place of the shell.
+        command.args(["-c", &format!("ulimit -n {max} && exec \"$0\" \"$1\"")]);
+        command.args([env!("CARGO_BIN_EXE_weir"), mode]);
+        Self::run(command, environment)
+    }
+
+    fn run(mut command: Command, environment: &[(&str, &str)]) -> Self {
+        let dir = Dir::new("weir");
         command
-            .arg(mode)
             .current_dir(dir.path())
             .env_clear()
             .envs([

@@ -2,9 +2,8 @@
 
 use std::{
     fs,
-    io::{self, Read, Write as _},
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
+    io::{Read, Write as _},
+    net::SocketAddr,
     process::Command,
     sync::{
         Arc,
@@ -14,22 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::aws_lc_rs::default_provider,
-    pki_types::{CertificateDer, ServerName},
-};
-
 use crate::support::{
-    Dir, PATIENCE, Weir,
+    Dir, PATIENCE,
     ffmpeg::{self, AUDIO, VIDEO},
     process::Process,
+    tls::{NAMES, Pair, Server, connect, open},
     wait_until,
 };
-
-/// What the certificates of these tests are for.
-const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
 #[test]
 fn e2e_ffmpeg_publishes_and_plays_over_rtmps() {
@@ -70,16 +60,21 @@ fn e2e_https_is_http_2_for_those_that_know_it() {
     for (version, shown) in [("--http2", "2"), ("--http1.1", "1.1")] {
         // A client names the host that it wants (SNI), unless all it has is an address.
         for host in NAMES {
-            let answer = server.curl(host, &[version], &format!("/live/demo/{variant}"));
+            let answer = curl(&server, host, &[version], &format!("/live/demo/{variant}"));
             assert_eq!(answer.said, format!("{shown} 200"), "{host}");
             assert!(answer.body.starts_with(b"#EXTM3U\n"));
-            let answer = server.curl(host, &[version], &format!("/live/demo/{segment}"));
+            let answer = curl(&server, host, &[version], &format!("/live/demo/{segment}"));
             assert_eq!(answer.said, format!("{shown} 200"), "{host}");
             assert!(answer.body == plain, "the same bytes as without TLS");
         }
         // An answer without end is no idle connection: the client ends it, with status 28.
         let began = Instant::now();
-        let answer = server.curl("localhost", &[version, "-m", "3"], "/live/demo.flv");
+        let answer = curl(
+            &server,
+            "localhost",
+            &[version, "-m", "3"],
+            "/live/demo.flv",
+        );
         assert_eq!(answer.code, Some(28));
         assert!(began.elapsed() >= Duration::from_secs(3));
         assert!(answer.body.starts_with(b"FLV") && answer.body.len() > 1000);
@@ -87,7 +82,7 @@ fn e2e_https_is_http_2_for_those_that_know_it() {
 }
 
 #[test]
-fn e2e_a_new_certificate_comes_without_dropping_anybody() {
+fn e2e_f39_a_new_certificate_comes_without_dropping_anybody() {
     let server = Server::start(&[]);
     server.weir.wait_until_live("demo");
     let addr = server.weir.addr_of("https");
@@ -116,7 +111,7 @@ fn e2e_a_new_certificate_comes_without_dropping_anybody() {
 }
 
 #[test]
-fn e2e_a_bad_new_certificate_is_not_taken() {
+fn e2e_f39_a_bad_new_certificate_is_not_taken() {
     let server = Server::start(&[]);
     let addr = server.weir.addr_of("https");
     let (other, expired) = (Pair::new(), Pair::expired());
@@ -147,7 +142,7 @@ fn e2e_a_bad_new_certificate_is_not_taken() {
 }
 
 #[test]
-fn e2e_a_bad_certificate_at_the_start_is_one_line_and_exit_2() {
+fn e2e_f39_a_bad_certificate_at_the_start_is_one_line_and_exit_2() {
     let dir = Dir::new("tls-start");
     fs::write(dir.path().join("expired.pem"), Pair::expired().pem()).expect("the disk takes it");
     for (file, complaint) in [
@@ -209,54 +204,19 @@ fn e2e_who_speaks_no_tls_is_closed_in_time() {
     });
 }
 
-/// A server with a certificate, in one file with its key.
-struct Server {
-    weir: Weir,
-    pair: Pair,
-    file: PathBuf,
-    _dir: Dir,
-}
-
-impl Server {
-    fn start(environment: &[(&str, &str)]) -> Self {
-        let (dir, pair) = (Dir::new("tls"), Pair::new());
-        let file = dir.path().join("tls.pem");
-        fs::write(&file, pair.pem()).expect("the disk takes it");
-        let tls = [
-            ("WEIR_TLS_CERT", file.to_str().expect("a path in UTF-8")),
-            ("WEIR_TLS_HTTPS_ADDR", "127.0.0.1:0"),
-            ("WEIR_TLS_RTMPS_ADDR", "127.0.0.1:0"),
-        ];
-        let weir = Weir::start("dev", &[&tls, environment].concat());
-        Self {
-            weir,
-            pair,
-            file,
-            _dir: dir,
-        }
-    }
-
-    /// Replaces the file, at once as tools for certificates do.
-    fn install(&self, pem: &str) {
-        let new = self.file.with_extension("new");
-        fs::write(&new, pem).expect("the disk takes it");
-        fs::rename(&new, &self.file).expect("the disk takes it");
-    }
-
-    fn curl(&self, host: &str, options: &[&str], path: &str) -> Answer {
-        let port = self.weir.addr_of("https").port();
-        let body = self.file.with_extension("body");
-        let mut curl = Command::new("curl");
-        curl.args(["-sS", "-w", "%{http_version} %{http_code}", "--cacert"]);
-        curl.arg(&self.file).arg("-o").arg(&body).args(options);
-        curl.arg(format!("https://{host}:{port}{path}"));
-        let curl = Process::start(curl);
-        let code = curl.wait(PATIENCE).code();
-        Answer {
-            code,
-            said: curl.stdout(),
-            body: fs::read(&body).unwrap_or_default(),
-        }
+fn curl(server: &Server, host: &str, options: &[&str], path: &str) -> Answer {
+    let port = server.weir.addr_of("https").port();
+    let body = server.file.with_extension("body");
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "-w", "%{http_version} %{http_code}", "--cacert"]);
+    curl.arg(&server.file).arg("-o").arg(&body).args(options);
+    curl.arg(format!("https://{host}:{port}{path}"));
+    let curl = Process::start(curl);
+    let code = curl.wait(PATIENCE).code();
+    Answer {
+        code,
+        said: curl.stdout(),
+        body: fs::read(&body).unwrap_or_default(),
     }
 }
 
@@ -265,39 +225,6 @@ struct Answer {
     code: Option<i32>,
     said: String,
     body: Vec<u8>,
-}
-
-/// A certificate that signs itself, and its key.
-struct Pair {
-    cert: String,
-    key: String,
-    der: CertificateDer<'static>,
-}
-
-impl Pair {
-    fn new() -> Self {
-        Self::with(|_| {})
-    }
-
-    fn expired() -> Self {
-        Self::with(|params| params.not_after = date_time_ymd(2020, 2, 29))
-    }
-
-    fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let mut params = CertificateParams::new(NAMES.map(str::to_owned)).expect("names");
-        change(&mut params);
-        let key = KeyPair::generate().expect("a key");
-        let cert = params.self_signed(&key).expect("a certificate");
-        Self {
-            cert: cert.pem(),
-            key: key.serialize_pem(),
-            der: cert.der().clone(),
-        }
-    }
-
-    fn pem(&self) -> String {
-        self.cert.clone() + &self.key
-    }
 }
 
 /// Somebody who watches FLV over HTTPS, as it is or over a WebSocket, and reads all the time.
@@ -344,35 +271,4 @@ impl Viewer {
     fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
     }
-}
-
-fn open(addr: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(addr)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-/// Connects to whoever shows the certificate of `pair`.
-fn connect(
-    addr: SocketAddr,
-    host: &'static str,
-    pair: &Pair,
-    alpn: &[&str],
-) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(pair.der.clone())
-        .expect("a certificate that signs itself");
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ciphers for both versions");
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let name = ServerName::try_from(host).expect("a name");
-    let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
-    let mut stream = open(addr)?;
-    while client.is_handshaking() {
-        client.complete_io(&mut stream)?;
-    }
-    Ok(StreamOwned::new(client, stream))
 }

@@ -3,14 +3,19 @@
 #[path = "../../../package/src/ts/check.rs"]
 mod check;
 
-use std::{fs, io::Read as _, process::Command};
+use std::{
+    fs,
+    io::{self, Read as _},
+    process::Command,
+    thread,
+};
 
 use crate::support::{
     Dir, PATIENCE, Weir,
     ffmpeg::{self, AUDIO, VIDEO},
     http,
     process::Process,
-    wait_for,
+    wait_for, wait_until,
 };
 
 #[test]
@@ -137,6 +142,73 @@ fn e2e_ts_is_decoded_without_complaint() {
         );
         assert_eq!(ffmpeg.stderr(), "", "{path}");
     }
+}
+
+#[test]
+fn e2e_gstreamer_plays_http_ts() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    // Ends after two seconds of pictures.
+    let pipeline = format!(
+        "souphttpsrc location={} ! tsdemux ! h264parse ! avdec_h264 ! identity eos-after=60 ! fakesink sync=false",
+        weir.http_url("/live/demo.ts")
+    );
+    let mut gstreamer = Command::new("gst-launch-1.0");
+    gstreamer.arg("-q").args(pipeline.split_whitespace());
+    let gstreamer = Process::start(gstreamer);
+    assert!(gstreamer.wait(PATIENCE).success(), "{}", gstreamer.stderr());
+    assert_eq!(gstreamer.stderr(), "");
+}
+
+/// tstools know nothing of us. What they say of a jump that is flagged is their interpolation across it.
+#[test]
+fn e2e_tsreport_has_nothing_to_say_of_a_minute_with_a_reconnect() {
+    const FPS: u64 = 25;
+    const SECONDS: u64 = 32;
+    let dir = Dir::new("tsreport");
+    let (source, record) = (dir.path().join("source.flv"), dir.path().join("record.ts"));
+    let x264 = "-c:v libx264 -preset ultrafast -bf 2 -pix_fmt yuv420p -g 50 -c:a aac";
+    ffmpeg::encode(
+        &format!("{VIDEO}:rate={FPS} {AUDIO}:s=48000 {x264} -t {SECONDS}"),
+        &source,
+    );
+    let weir = Weir::start("dev", &[("WEIR_LIMITS_PUBLISHER_GRACE", "3")]);
+    let first = ffmpeg::push(&source, &weir.rtmp_url("room"));
+    weir.wait_until_live("room");
+    let mut answer = http::open(weir.http_addr(), "GET", "/live/room.ts", &[]).expect("an answer");
+    let recording = thread::spawn({
+        let record = record.clone();
+        move || {
+            let mut file = fs::File::create(record).expect("the disk takes it");
+            io::copy(&mut answer.body, &mut file).expect("the stream ends in order")
+        }
+    });
+    let frames = || weir.stream("room").and_then(|row| row["frames"].as_u64());
+    // Pictures and about twice as many packets of sound.
+    wait_until("half a minute", PATIENCE * 2, || {
+        frames() > Some(3 * FPS * (SECONDS - 2))
+    });
+    drop(first);
+    let second = ffmpeg::push(&source, &weir.rtmp_url("room"));
+    second.output(PATIENCE * 2);
+    recording.join().expect("it is recorded");
+
+    let mut tsreport = Command::new("tsreport");
+    tsreport.arg("-buffering").arg(&record);
+    let report = Process::start(tsreport).output(PATIENCE);
+    let lines = |of: &str| report.lines().filter(|line| line.contains(of)).count();
+    // None when the publisher was back at once.
+    let flagged = lines("Discontinuity flags: *1");
+    let jump = lines("!!! PCR gap") + lines("): DTS (");
+    assert_eq!(lines("Discontinuity flags"), flagged, "{report}");
+    let summary = usize::from(report.contains("### DTS < PCR *"));
+    assert!(jump <= 2 * flagged, "{report}");
+    assert_eq!(lines("!!!") + lines("###"), jump + summary, "{report}");
+    let pictures = report.lines().find_map(|line| {
+        let count = line.trim().strip_prefix("Mean difference (of ")?;
+        count.split(')').next()?.parse::<u64>().ok()
+    });
+    assert!(pictures > Some(58 * FPS), "{report}");
 }
 
 /// GStreamer decodes pictures and sound to the end.

@@ -11,14 +11,13 @@ use axum::{
 };
 use weir_media::StreamName;
 use weir_package::{
-    hls::{self, Start, reload::Reload},
-    name::ObjectName,
-    window::{Rendition, Snapshot},
+    hls::{self, Start},
+    window::{Rendition, Segment, Snapshot},
 };
 
 use super::{
-    Answer, Asker, Context, Freshness, Object, Refused, media_type, not_found, refuse,
-    refuse_for_now,
+    Answer, Asker, Context, Freshness, Object, PROTOCOL, Refused, media_type, not_found, refuse,
+    refuse_for_now, reload,
 };
 use crate::derive::disk::ReadError;
 
@@ -42,39 +41,33 @@ pub(super) async fn media(
     Path((name, rendition)): Path<(String, String)>,
     asker: Asker,
 ) -> Answer {
-    let (name, published) = context.published(&name).await?;
-    context.watch(&name, &asker)?;
-    let reload = Reload::parse(asker.query.as_deref().unwrap_or(""))
-        .map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?;
+    let (name, published) = context.published(PROTOCOL, &name).await?;
+    context.watch(PROTOCOL, &name, &asker)?;
+    let reload = reload(&published, &asker)?;
     let rendition = published.snapshot.rendition(&rendition);
     let found = rendition.and_then(|known| published.rewind_playlist(known, reload.skip));
     Ok(context.playlist(found.ok_or_else(not_found)?, Freshness::Present, &asker))
 }
 
 impl Context {
-    /// A segment whose bytes have left memory; none when it is another object that is asked for.
-    pub(super) async fn archived(
+    /// A segment of a run, wherever its bytes are.
+    pub(in crate::deliver) async fn segment(
         &self,
         name: &StreamName,
         run: &str,
         rendition: &Rendition,
-        asked: &ObjectName<'_>,
-    ) -> Result<Option<Object>, Refused> {
-        let segment = match *asked {
-            ObjectName::Segment { run: asked, msn } if asked == run => rendition.segment(msn),
-            _ => None,
-        };
-        let Some(segment) = segment.filter(|segment| segment.archived.is_some()) else {
-            return Ok(None);
-        };
+        segment: &Segment,
+    ) -> Result<Object, Refused> {
+        let (folder, media_type) = (rendition.name(), media_type(rendition));
+        if segment.archived.is_none() {
+            return Ok(Object::segment(run, folder, segment, media_type));
+        }
         let read = self.outputs.archived(name, run, rendition, segment).await;
         let bytes = read.map_err(|error| {
             tracing::debug!(stream = %name, %error, "a segment cannot be read back");
             refuse_read(&error)
         })?;
-        let media_type = media_type(rendition);
-        let object = Object::archived(run, rendition.name(), segment, bytes, media_type);
-        Ok(Some(object))
+        Ok(Object::archived(run, folder, segment, bytes, media_type))
     }
 }
 

@@ -316,6 +316,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::{super::folder::TestDir, *};
+    use crate::derive::hls::{Packaging, Rewind};
 
     /// A writer into a new folder, which is removed with it.
     struct Case {
@@ -356,6 +357,12 @@ mod tests {
             renditions: Vec::new(),
             ts: None,
             ended: false,
+            config: Packaging {
+                segment_ms: 1_000,
+                part_ms: 333,
+                playlist_segments: 6,
+                rewind: Rewind::default(),
+            },
         };
         State::Published(Published::new(Arc::new(snapshot), false))
     }

@@ -221,6 +221,10 @@ fn a_broken_segment_is_found() {
         );
     }
     let whole = segment();
+    let (styp, fragments) = whole.split_at(28);
+    let indexed = [styp, b"\0\0\0\x08sidx", fragments].concat();
+    let found = problems(&video(), &indexed);
+    assert_eq!(found, ["C2: an index before a fragment"]);
     for (bytes, expected) in [
         (&whole[..whole.len() - 1], "C2: a box is cut off"),
         (&whole[..28], "C2: no fragment"),

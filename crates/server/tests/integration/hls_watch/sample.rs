@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 pub(super) const TARGET_S: u64 = 2;
-pub(super) const PARTS: usize = 4;
+pub(crate) const PARTS: usize = 4;
 /// Segments whose parts are still listed.
 const WITH_PARTS: u64 = 3;
 

@@ -14,13 +14,15 @@ use weir_media::{
     container::fmp4::{self, Sample as MediaSample},
 };
 
-use super::sample::{PARTS, Sample};
-use crate::support::origin::{Answer, Body, Origin, Request};
+pub(crate) use super::sample::PARTS;
+use super::sample::Sample;
+use crate::support::origin::{Answer, Origin, Request};
 
 /// A part of half a second each; a playlist with a segment more for each look of a player that polls.
 const PART_EVERY: Duration = Duration::from_millis(60);
 const FIRST_OPEN: u64 = 108;
-const WINDOW: u64 = 8;
+/// Long in real time too, so that a player that stands still for seconds finds what it knows.
+const WINDOW: u64 = 24;
 /// Segments that a delta may leave out: the rest lasts CAN-SKIP-UNTIL.
 const SKIPPED: u64 = 2;
 /// What may be asked for ahead of the open segment, and ahead of its last part.
@@ -40,23 +42,6 @@ pub(super) fn start(change: impl Fn(&Request, Answer) -> Answer + Send + Sync + 
         let answer = Stream { begun }.answer(request);
         change(request, answer.with("access-control-allow-origin", "*"))
     })
-}
-
-/// An answer whose text is another.
-pub(super) fn edited(answer: Answer, edit: impl Fn(String) -> String) -> Answer {
-    match answer.body {
-        Body::Whole(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Answer {
-                body: Body::Whole(edit(text).into()),
-                ..answer
-            },
-            Err(error) => Answer {
-                body: Body::Whole(error.into_bytes()),
-                ..answer
-            },
-        },
-        body => Answer { body, ..answer },
-    }
 }
 
 struct Stream {
@@ -216,7 +201,7 @@ fn refused() -> Answer {
     Answer::new(400, "").with("cache-control", "no-store")
 }
 
-fn track(rendition: &str) -> Track {
+pub(crate) fn track(rendition: &str) -> Track {
     let hex = |text: &str| -> Vec<u8> {
         let pair = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("two digits");
         (0..text.len()).step_by(2).map(pair).collect()
@@ -235,7 +220,7 @@ fn track(rendition: &str) -> Track {
 }
 
 /// Half a second: five pictures, or 24 frames of sound.
-fn part(rendition: &str, msn: u64, number: usize) -> Vec<u8> {
+pub(crate) fn part(rendition: &str, msn: u64, number: usize) -> Vec<u8> {
     let (count, duration) = match rendition {
         "video" => (5, 9_000),
         _ => (24, 1_000),
@@ -256,7 +241,7 @@ fn part(rendition: &str, msn: u64, number: usize) -> Vec<u8> {
     }
 }
 
-fn segment(rendition: &str, msn: u64) -> Vec<u8> {
+pub(crate) fn segment(rendition: &str, msn: u64) -> Vec<u8> {
     let parts = (0..PARTS).map(|number| part(rendition, msn, number));
     parts.collect::<Vec<_>>().concat()
 }

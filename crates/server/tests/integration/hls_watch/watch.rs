@@ -332,7 +332,7 @@ impl Seen {
 }
 
 /// The path of a URI in the document at a path.
-pub(super) fn resolve(base: &str, uri: &str) -> String {
+pub(crate) fn resolve(base: &str, uri: &str) -> String {
     if uri.starts_with('/') {
         return uri.to_owned();
     }

@@ -1,16 +1,26 @@
 //! The watchers against a good stream, against the same one broken, and against FFmpeg's.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use super::{
-    studio::{edited, start},
+    media::Media,
+    studio::{part, start},
     watch::{Options, Report, watch},
 };
 use crate::support::{
     Dir, PATIENCE,
     ffmpeg::{AUDIO, VIDEO, quiet},
     http,
-    origin::{Answer, Body, Origin, Request},
+    origin::{Answer, Body, Origin, Request, edited},
     process::Process,
     wait_until,
 };
@@ -165,6 +175,115 @@ fn e2e_broken_objects_are_found() {
         },
     };
     check(redirected, "H7: ");
+}
+
+#[test]
+fn e2e_what_only_time_shows_is_found() {
+    // What has left the playlist is gone at once.
+    let first = AtomicU64::new(0);
+    let forgets = move |request: &Request, answer: Answer| {
+        if let Body::Whole(bytes) = &answer.body
+            && let Ok(text) = str::from_utf8(bytes)
+            && let Ok(media) = Media::parse(text)
+        {
+            first.fetch_max(media.media_sequence, Ordering::Relaxed);
+        }
+        let name = request.target.rsplit('/').next().unwrap_or_default();
+        let msn = name
+            .split('.')
+            .next()
+            .and_then(|msn| msn.parse::<u64>().ok());
+        match msn.is_some_and(|msn| msn < first.load(Ordering::Relaxed)) {
+            true => Answer::new(404, ""),
+            false => answer,
+        }
+    };
+    check(forgets, "H9: /live/demo/");
+    // Nothing new for longer than a target duration and a half, and than a part.
+    let held = |request: &Request, answer| {
+        if request.target.contains("video/index.m3u8?_HLS") {
+            thread::park_timeout(Duration::from_millis(4_500));
+        }
+        answer
+    };
+    let origin = start(held);
+    let report = watch(origin.addr(), "/live/demo/index.m3u8", OPTIONS);
+    for row in ["H10: no new version for", "L4: no new part for"] {
+        let found = report
+            .problems
+            .iter()
+            .any(|problem| problem.starts_with(row));
+        assert!(found, "{row}: {:#?}", report.problems);
+    }
+    // The part that was hinted is another one when it is listed.
+    let asked = Mutex::new(BTreeSet::new());
+    let other = move |request: &Request, answer: Answer| {
+        let mut asked = asked.lock().expect("no panic");
+        let new = asked.insert(request.target.clone());
+        match (new && request.target.contains(".2.m4s"), answer.body) {
+            (true, Body::Whole(mut bytes)) => {
+                bytes.pop();
+                Answer {
+                    body: Body::Whole(bytes),
+                    ..answer
+                }
+            }
+            (_, body) => Answer { body, ..answer },
+        }
+    };
+    check(other, "L9: ");
+}
+
+#[test]
+fn e2e_renditions_that_do_not_fit_together_are_found() {
+    check(
+        edit("#EXT-X-INDEPENDENT-SEGMENTS\n", ""),
+        "H15: EXT-X-INDEPENDENT-SEGMENTS false",
+    );
+    // A discontinuity before segment 110 in one of them.
+    let date = "#EXT-X-PROGRAM-DATE-TIME:1970-01-01T00:03:40";
+    let of_audio = move |request: &Request, answer| match request.target.contains("audio/index") {
+        true => edited(answer, |text| {
+            text.replace(date, &format!("#EXT-X-DISCONTINUITY\n{date}"))
+        }),
+        false => answer,
+    };
+    check(of_audio, "H14: a discontinuity before segment 110");
+    // Reports that are always a segment behind.
+    let behind = |_: &Request, answer| {
+        edited(answer, |text| match text.split_once("LAST-MSN=") {
+            Some((before, after)) => {
+                let (msn, rest) = after.split_once(',').expect("LAST-PART");
+                let msn: u64 = msn.parse().expect("a number");
+                format!("{before}LAST-MSN={},{rest}", msn - 1)
+            }
+            None => text,
+        })
+    };
+    check(behind, "L10: /live/demo/");
+    // Media that do not begin with a key frame.
+    let late = |request: &Request, answer: Answer| {
+        let name = request.target.rsplit('/').next().unwrap_or_default();
+        let number = name.strip_suffix(".0.m4s").or(name.strip_suffix(".m4s"));
+        match number.and_then(|number| number.parse().ok()) {
+            Some(msn) if answer.status == 200 => Answer {
+                body: Body::Whole(part("video", msn, 1)),
+                ..answer
+            },
+            _ => answer,
+        }
+    };
+    check(late, "L7: /live/demo/video/");
+    check(late, "C5: it begins with no sync sample");
+    check(late, "C3: ");
+    let moved = |request: &Request, answer: Answer| match is_text(request) {
+        true => Answer {
+            status: 302,
+            ..answer
+        },
+        false => answer,
+    };
+    check(moved, "H20: /live/demo/index.m3u8: 302");
 }
 
 #[test]

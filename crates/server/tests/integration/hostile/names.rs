@@ -81,7 +81,7 @@ fn traversals() -> Vec<String> {
 
 /// N1: refused with a reason, wherever a client puts them, and nothing is written anywhere.
 #[test]
-fn nms689_app_traversal() {
+fn n1_nms689_app_traversal() {
     let weir = Weir::start("dev", &[]);
     let before = files(weir.dir());
     for name in traversals() {
@@ -144,7 +144,7 @@ fn nms689_app_traversal() {
 
 /// N2 and N4: a client error on every route, at once, and without the name in the answer.
 #[test]
-fn names_in_http_paths() {
+fn n2_n4_names_in_http_paths() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");
     let routes: [fn(&str) -> String; 7] = [

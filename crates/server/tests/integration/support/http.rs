@@ -127,7 +127,10 @@ fn write_head(
     path: &str,
     headers: &[(&str, &str)],
 ) -> io::Result<()> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: weir\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
+    if headers.iter().all(|(name, _)| *name != "Host") {
+        head.push_str("Host: weir\r\n");
+    }
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -16,6 +16,8 @@ pub(crate) struct Request {
     pub(crate) method: String,
     /// Path and query.
     pub(crate) target: String,
+    /// What stands in If-None-Match.
+    pub(crate) known: Option<String>,
 }
 
 /// What is answered.
@@ -83,6 +85,23 @@ impl Answer {
     }
 }
 
+/// An answer whose text is another.
+pub(crate) fn edited(answer: Answer, edit: impl Fn(String) -> String) -> Answer {
+    match answer.body {
+        Body::Whole(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Answer {
+                body: Body::Whole(edit(text).into()),
+                ..answer
+            },
+            Err(error) => Answer {
+                body: Body::Whole(error.into_bytes()),
+                ..answer
+            },
+        },
+        body => Answer { body, ..answer },
+    }
+}
+
 fn serve(stream: TcpStream, answer: &dyn Fn(&Request) -> Answer) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -99,6 +118,10 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&Request) -> Answer) -> io::Result<(
         let request = Request {
             method: word(),
             target: word(),
+            known: head.iter().find_map(|line| {
+                let tag = line.strip_prefix("If-None-Match: ")?;
+                Some(tag.trim_end().to_owned())
+            }),
         };
         write(stream.get_mut(), &request, answer(&request))?;
     }
