@@ -9,6 +9,11 @@ use crate::support::{
 
 /// `currentTime` advances at least so much in ten seconds.
 const ADVANCE_S_MIN: f64 = 8.0;
+/// How far the viewer goes back, and how much longer ago that may be once the picture is there: the playlist ends with the
+/// last whole segment, and players take their time to start.
+const REWOUND_S: f64 = 40.0;
+/// See [`REWOUND_S`].
+const REWOUND_S_MORE: f64 = 10.0;
 /// A player of whole segments would be further behind.
 const LOW_LATENCY_MS_MAX: f64 = 4_000.0;
 
@@ -62,6 +67,28 @@ fn e2e_the_player_fits_a_phone() {
         seen["pageWidth"], 390,
         "the page is wider than the phone: {seen}"
     );
+}
+
+#[test]
+fn e2e_a_viewer_goes_back_in_time_and_returns() {
+    let weir = Weir::start("dev", &[("WEIR_HLS_DVR_WINDOW", "600")]);
+    weir.wait_until_live("demo");
+    let url = weir.http_url("/player?stream=demo&protocol=ll-hls");
+    let file = kept_file("player-rewound.png");
+    let file = file.to_str().expect("UTF-8");
+    let rewound = REWOUND_S.to_string();
+    let seen = player::measure(&url, &["--rewind", &rewound, "--screenshot", file]);
+    let past_ms = seen["past"]["latencyMs"].as_f64().expect("a number");
+    let past = REWOUND_S * 1_000.0..=(REWOUND_S + REWOUND_S_MORE) * 1_000.0;
+    assert!(past.contains(&past_ms), "{seen}");
+    let words = seen["ariaValueText"].as_str().expect("text");
+    assert!(
+        words.starts_with("0:4") && words.ends_with(" behind live"),
+        "{seen}"
+    );
+    check_low_latency(&seen["live"]);
+    assert_eq!(seen["live"]["fatalErrors"], 0, "{seen}");
+    assert_eq!(seen["pageErrors"], Value::Array(Vec::new()), "{seen}");
 }
 
 #[test]
