@@ -4,6 +4,7 @@
 //! viewers share ([`crate::derive`]) or anything that comes in.
 
 mod conditions;
+pub mod dash;
 pub mod hls;
 pub mod progressive;
 pub mod relay;
@@ -98,12 +99,14 @@ pub fn router(context: hls::Context) -> Router {
     let below_live = Router::new()
         .route("/live/{name}", get(live_or_playlist).options(preflight))
         .with_state(context.clone());
-    bare.merge(below_live).merge(hls::router(context))
+    bare.merge(below_live)
+        .merge(dash::clock())
+        .merge(hls::router(context))
 }
 
 /// The media routes for a CDN: only what may be cached and shared, without sessions and redirects (CONTRACT 1.6, 1.7).
 pub fn cdn_router(context: hls::Context) -> Router {
-    hls::cdn_router(context.for_cdn())
+    hls::cdn_router(context.for_cdn()).merge(dash::clock())
 }
 
 /// What a viewer of FLV may ask for.
@@ -113,7 +116,7 @@ struct LiveOptions {
     anchor: Option<String>,
 }
 
-/// `/live/{name}.m3u8`, and what [`live`] answers.
+/// `/live/{name}.m3u8`, `/live/{name}.mpd`, and what [`live`] answers.
 async fn live_or_playlist(
     State(context): State<hls::Context>,
     Path(file): Path<String>,
@@ -121,10 +124,13 @@ async fn live_or_playlist(
     asker: hls::Asker,
     request: Request,
 ) -> Response {
-    match file.strip_suffix(".m3u8") {
-        Some(name) => hls::redirect(context, name, asker).await.into_response(),
-        None => live(State(context.gateway), Path(file), options, request).await,
-    }
+    let (name, protocol, target) = match file.rsplit_once('.') {
+        Some((name, "m3u8")) => (name, hls::PROTOCOL, "index.m3u8"),
+        Some((name, "mpd")) => (name, dash::PROTOCOL, "manifest.mpd"),
+        _ => return live(State(context.gateway), Path(file), options, request).await,
+    };
+    let redirected = hls::redirect(context, protocol, name, target, asker);
+    redirected.await.into_response()
 }
 
 /// `/live/{name}.flv`, `/live/{name}.ts` and both without `/live`: what the extension says. FLV goes over a WebSocket

@@ -176,7 +176,7 @@ impl Packager {
             discontinuity: segment.discontinuity,
             after_discontinuity: segment.after_discontinuity,
             init: Arc::clone(&current.init),
-            span: segment.span.map(|_| current.presented(segment.mark_us)),
+            span: segment.presented(),
             program_date_time: self.wall.max(current.anchor.wall_at(current.start_us())),
             parts: segment.parts.clone(),
         })
@@ -186,6 +186,10 @@ impl Packager {
         let is_lead = mark.epoch.lead().is_some_and(|lead| lead.id == track.id);
         let init = Init {
             discontinuity: mark.discontinuity,
+            begins: Anchor {
+                media_us: mark.at_us,
+                wall: mark.epoch.anchor.wall_at(mark.at_us),
+            },
             track: track.clone(),
             bytes: fmp4::init(track),
         };
@@ -246,7 +250,6 @@ impl Packager {
     fn end_segment(&mut self, end_us: i64) -> Option<Segment> {
         let current = self.current.as_mut()?;
         let (start_us, end_us) = (current.start_us(), current.end_us(end_us));
-        let span = current.presented(end_us);
         self.wall = self.wall.max(current.anchor.wall_at(start_us));
         Some(Segment {
             msn: current.segment.msn,
@@ -254,7 +257,7 @@ impl Packager {
             after_discontinuity: current.segment.after_discontinuity,
             init: Some(Arc::clone(&current.init)),
             duration_us: end_us - start_us,
-            span: Some(span),
+            span: current.segment.presented(),
             program_date_time: self.wall,
             parts: std::mem::take(&mut current.segment.parts),
         })
@@ -294,20 +297,6 @@ impl Current {
         match self.segment.span {
             Some((_, end)) => rescale(end, self.init.track.timescale, US),
             None => end_us.max(self.segment.mark_us),
-        }
-    }
-
-    /// Both in ticks.
-    fn presented(&self, end_us: i64) -> Span {
-        let ticks = |us| rescale(us, US, self.init.track.timescale);
-        let start = self.first_sample();
-        let start = start.unwrap_or_else(|| ticks(self.segment.mark_us));
-        let end = self.segment.span.map(|(_, end)| end);
-        let end = end.unwrap_or_else(|| ticks(self.end_us(end_us)));
-        Span {
-            start,
-            duration: end - start,
-            composition: self.shift.unwrap_or(0),
         }
     }
 
@@ -358,6 +347,14 @@ impl OpenSegment {
             span: None,
             parts: Vec::new(),
         }
+    }
+
+    fn presented(&self) -> Option<Span> {
+        let (start, end) = self.span?;
+        Some(Span {
+            start,
+            duration: end - start,
+        })
     }
 }
 

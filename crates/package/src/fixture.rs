@@ -8,6 +8,8 @@ pub(crate) mod playlist;
 
 use std::{
     collections::BTreeMap,
+    fs,
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -167,6 +169,22 @@ pub(crate) fn time_us(epoch: &Epoch, frame: &Frame) -> i64 {
         .track(frame.track)
         .expect("a frame's epoch has its track");
     rescale(frame.dts, track.timescale, 1_000_000)
+}
+
+/// Compares a text with the golden file; `UPDATE_EXPECT=1` writes it anew.
+#[track_caller]
+pub(crate) fn expect(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(file);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(&path, text).expect("the golden file can be written");
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        text, golden,
+        "{file} differs; UPDATE_EXPECT=1 accepts the change"
+    );
 }
 
 /// How much of a run's packaging must be exact.

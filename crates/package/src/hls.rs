@@ -9,6 +9,7 @@ mod multivariant;
 pub mod reload;
 
 pub use media::{Form, media};
+pub(crate) use multivariant::peak_bps;
 pub use multivariant::{multivariant, ts_multivariant};
 
 use crate::window::Rendition;

@@ -4,12 +4,21 @@
 //! every name, so that none is ever used for other bytes (CONTRACT 1.7).
 //! Does not own: which objects there are ([`crate::window`]).
 
+use std::fmt::Display;
+
 use crate::window::Init;
 
 /// The name of a segment within its rendition. The run is part of it, so it is never used for other bytes.
 #[must_use]
 pub fn segment_name(run: &str, msn: u64) -> String {
     format!("{run}-{msn}.m4s")
+}
+
+/// The name of a segment within its rendition for those who know when it is presented: `time` is where its
+/// [`Span`](crate::window::Span) starts. That alone would not do: another sample rate counts other ticks.
+#[must_use]
+pub fn timed_segment_name(run: &str, discontinuity: u64, time: impl Display) -> String {
+    format!("{run}-{discontinuity}-{time}.m4s")
 }
 
 /// The name of an MPEG-TS segment beside the playlists of its stream.
@@ -40,6 +49,15 @@ pub enum ObjectName<'a> {
         /// Media sequence number.
         msn: u64,
     },
+    /// The segment that is presented at a time.
+    TimedSegment {
+        /// The run.
+        run: &'a str,
+        /// Discontinuity sequence number.
+        discontinuity: u64,
+        /// Where it starts, ticks.
+        time: u64,
+    },
     /// A part of the segment of a media sequence number.
     Part {
         /// The run.
@@ -66,8 +84,7 @@ pub enum ObjectName<'a> {
 }
 
 impl<'a> ObjectName<'a> {
-    /// Reads a name that [`segment_name`], [`part_name`], [`ts_segment_name`] or [`init_name`] made; none for any other
-    /// text.
+    /// Reads a name that one of the functions beside made; none for any other text.
     #[must_use]
     pub fn parse(name: &'a str) -> Option<Self> {
         if let Some(rest) = name.strip_prefix("init-") {
@@ -90,6 +107,13 @@ impl<'a> ObjectName<'a> {
                 run,
                 msn: decimal(msn)?,
                 part: decimal(part)?,
+            });
+        }
+        if let Some((discontinuity, time)) = msn.split_once('-') {
+            return Some(Self::TimedSegment {
+                run,
+                discontinuity: decimal(discontinuity)?,
+                time: decimal(time)?,
             });
         }
         Some(Self::Segment {
@@ -123,6 +147,15 @@ mod tests {
         check("init-a1-7.mp4", init("a1", 7));
         check("a1-5.0.m4s", part("a1", 5, 0));
         check("a1-5.17.m4s", part("a1", 5, 17));
+        let timed = |run, discontinuity, time| {
+            Some(ObjectName::TimedSegment {
+                run,
+                discontinuity,
+                time,
+            })
+        };
+        check("a1-7-0.m4s", timed("a1", 7, 0));
+        check("a1-7-180000.m4s", timed("a1", 7, 180_000));
         for name in [
             "",
             ".m4s",
@@ -141,7 +174,13 @@ mod tests {
             "init-1.mp4",
             "init-a1-00.mp4",
             "a1-\u{664}.m4s",
-            "a-1-1.m4s",
+            "a-b-1.m4s",
+            "a1-7-.m4s",
+            "a1--7.m4s",
+            "a1-7-08.m4s",
+            "a1-7-1-1.m4s",
+            "a1-7-1.0.m4s",
+            "a1-7-1.ts",
             "a1-5..m4s",
             "a1-5.00.m4s",
             "a1-5.1.2.m4s",
@@ -160,6 +199,9 @@ mod tests {
             prop_assert_eq!(ObjectName::parse(&name), Some(ObjectName::Segment { run: &run, msn: number }));
             let name = part_name(&run, number, part);
             prop_assert_eq!(ObjectName::parse(&name), Some(ObjectName::Part { run: &run, msn: number, part }));
+            let name = timed_segment_name(&run, part, number);
+            let timed = ObjectName::TimedSegment { run: &run, discontinuity: part, time: number };
+            prop_assert_eq!(ObjectName::parse(&name), Some(timed));
             let name = ts_segment_name(&run, number);
             prop_assert_eq!(ObjectName::parse(&name), Some(ObjectName::TsSegment { run: &run, msn: number }));
             let name = format!("init-{run}-{number}.mp4");
@@ -171,6 +213,9 @@ mod tests {
             match ObjectName::parse(&name) {
                 Some(ObjectName::Segment { run, msn }) => prop_assert_eq!(segment_name(run, msn), name),
                 Some(ObjectName::Part { run, msn, part }) => prop_assert_eq!(part_name(run, msn, part), name),
+                Some(ObjectName::TimedSegment { run, discontinuity, time }) => {
+                    prop_assert_eq!(timed_segment_name(run, discontinuity, time), name);
+                }
                 Some(ObjectName::TsSegment { run, msn }) => prop_assert_eq!(ts_segment_name(run, msn), name),
                 Some(ObjectName::Init { run, discontinuity }) => {
                     prop_assert_eq!(format!("init-{run}-{discontinuity}.mp4"), name);

@@ -30,7 +30,7 @@ const LISTED_TARGETS_MIN: i64 = 3;
 const US: u32 = 1_000_000;
 
 /// How a run is packaged.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
     /// Wanted segment duration (`SEGMENT_DURATION`), milliseconds; at least 1000.
     pub segment_ms: u32,
@@ -238,6 +238,7 @@ impl Segmenter {
                 .map(|ts| ts.rendition.clone())
                 .filter(|ts| !ts.segments.is_empty()),
             ended: self.ended,
+            config: self.config,
         }))
     }
 

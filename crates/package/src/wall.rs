@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// ISO 8601 with milliseconds and zone (H12), as `2026-03-01T12:00:00.250Z`. Days to civil date after Hinnant,
 /// "chrono-Compatible Low-Level Date Algorithms".
-pub(crate) fn iso8601(wall: SystemTime) -> String {
+#[must_use]
+pub fn iso8601(wall: SystemTime) -> String {
     let ms = wall
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

@@ -7,13 +7,17 @@
 use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use weir_media::{Kind, Track};
+use weir_media::{Anchor, Kind, Track};
+
+use crate::Config;
 
 /// An init object: what a player needs before any segment of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Init {
     /// Discontinuity sequence number of the first segment it is for; names it.
     pub discontinuity: u64,
+    /// Where its epoch begins, the same for all tracks, and the wall time of that.
+    pub begins: Anchor,
     /// The track it describes.
     pub track: Track,
     /// ftyp and moov.
@@ -46,7 +50,7 @@ pub struct Segment {
     pub init: Option<Arc<Init>>,
     /// Media time, microseconds.
     pub duration_us: i64,
-    /// When it is presented, on the track's timescale; none when it is MPEG-TS.
+    /// When its samples are presented, on the track's timescale; none when it has none, or is MPEG-TS.
     pub span: Option<Span>,
     /// The wall time of its first sample.
     pub program_date_time: SystemTime,
@@ -57,12 +61,19 @@ pub struct Segment {
 /// Presentation times on a track's timescale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Where it begins, ticks; that much after the decode time of its first sample as [`Self::composition`] says.
+    /// Where the first sample begins, ticks: its decode time plus the composition offset of the first sample of its
+    /// epoch, so that spans without a hole between them follow each other exactly.
     pub start: i64,
-    /// How long it is, ticks.
+    /// How long the samples last, ticks.
     pub duration: i64,
-    /// The composition offset of the first sample of its epoch, ticks.
-    pub composition: i64,
+}
+
+impl Span {
+    /// Where the last sample ends, ticks.
+    #[must_use]
+    pub fn end(&self) -> i64 {
+        self.start.saturating_add(self.duration)
+    }
 }
 
 impl Segment {
@@ -119,7 +130,7 @@ pub struct Open {
     pub after_discontinuity: bool,
     /// The init object it needs.
     pub init: Arc<Init>,
-    /// When what there is of it is presented; none before its first part.
+    /// When the samples of its parts are presented; none before its first part.
     pub span: Option<Span>,
     /// The wall time of its first sample; of the cut before it as long as it has none.
     pub program_date_time: SystemTime,
@@ -244,6 +255,8 @@ pub struct Snapshot {
     pub ts: Option<Rendition>,
     /// The run is over: the playlist ends.
     pub ended: bool,
+    /// How it is packaged.
+    pub config: Config,
 }
 
 impl Snapshot {

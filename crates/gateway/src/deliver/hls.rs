@@ -1,4 +1,4 @@
-//! HLS over HTTP.
+//! HLS over HTTP, and what DASH has in common with it.
 //!
 //! Owns: the routes below `/live/{name}/`, their headers (CONFORMANCE H19–H24), waiting for a stream that has just
 //! started, and the sessions of viewers. Does not own: playlists and objects ([`crate::derive::hls`]).
@@ -34,14 +34,14 @@ use weir_package::{
     window::{Part, Rendition, Snapshot},
 };
 
-use super::{conditions, cors, preflight, refuse, refuse_missing};
+use super::{conditions, cors, dash, preflight, refuse, refuse_missing};
 use crate::{
     Gateway,
     derive::hls::{Outputs, Playlist, Published, TS_VARIANT, Updates},
     net::client::Peer,
 };
 use blocked::Blocked;
-use object::Object;
+pub(super) use object::{CACHE as CACHE_OBJECT, Object};
 use viewers::{Asks, Kicked};
 pub use viewers::{Identity, Viewers};
 
@@ -79,7 +79,7 @@ enum Face {
 
 /// How long a playlist may be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Freshness {
+pub(super) enum Freshness {
     /// It is what there is now.
     Present,
     /// It is the answer to a request that no player repeats, so it stays as good as it is.
@@ -105,7 +105,7 @@ pub(super) struct Asker {
     hls_ctx: Option<String>,
     query: Option<String>,
     peer: IpAddr,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Asker {
@@ -125,8 +125,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
 }
 
 impl Asker {
-    fn asks(&self) -> Asks<'_> {
+    fn asks(&self, protocol: &'static str) -> Asks<'_> {
         Asks {
+            protocol,
             hls_ctx: self.hls_ctx.as_deref(),
             peer: self.peer,
             headers: &self.headers,
@@ -170,17 +171,24 @@ fn subtree() -> Router<Context> {
     Router::new()
         .route("/index.m3u8", get(multivariant).options(preflight))
         .route("/ts.m3u8", get(ts_media).options(preflight))
+        .route("/manifest.mpd", get(dash::manifest).options(preflight))
         .route("/{object}", get(ts_object).options(preflight))
         .route("/{rendition}/index.m3u8", get(media).options(preflight))
         .route("/{rendition}/{object}", get(object).options(preflight))
 }
 
-/// Answers `/live/{name}.m3u8`: a session for the viewer, and where its playlist is. Nothing else redirects
-/// (CONFORMANCE H20).
-pub(super) async fn redirect(context: Context, name: &str, asker: Asker) -> Answer {
-    let (name, _) = context.published(name).await?;
-    let query = context.session_query(&name, &asker)?;
-    let location = format!("/live/{name}/index.m3u8{query}");
+/// Answers `/live/{name}.m3u8` and `/live/{name}.mpd`: a session for the viewer, and where its playlist or manifest is,
+/// which `file` names. Nothing else redirects (CONFORMANCE H20).
+pub(super) async fn redirect(
+    context: Context,
+    protocol: &'static str,
+    name: &str,
+    file: &str,
+    asker: Asker,
+) -> Answer {
+    let (name, _) = context.published(protocol, name).await?;
+    let query = context.session_query(protocol, &name, &asker)?;
+    let location = format!("/live/{name}/{file}{query}");
     let headers = [
         (
             header::LOCATION,
@@ -196,8 +204,8 @@ async fn multivariant(
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
-    let (name, published) = context.published(&name).await?;
-    let query = context.session_query(&name, &asker)?;
+    let (name, published) = context.published(PROTOCOL, &name).await?;
+    let query = context.session_query(PROTOCOL, &name, &asker)?;
     let text = hls::multivariant(&published.snapshot, &query);
     Ok(context.playlist(&Playlist::new(text), Freshness::Present, &asker))
 }
@@ -207,8 +215,8 @@ async fn media(
     Path((name, rendition)): Path<(String, String)>,
     asker: Asker,
 ) -> Answer {
-    let (name, mut published) = context.published(&name).await?;
-    context.watch(&name, &asker)?;
+    let (name, mut published) = context.published(PROTOCOL, &name).await?;
+    context.watch(PROTOCOL, &name, &asker)?;
     // Directives of a playlist that has ended are not even wrong (section 6.2.5.2).
     let reload = if published.snapshot.ended {
         Reload::default()
@@ -241,6 +249,21 @@ async fn object(
         .rendition(&rendition)
         .ok_or_else(not_found)?;
     let object = match ObjectName::parse(&object) {
+        Some(ObjectName::TimedSegment {
+            run,
+            discontinuity,
+            time,
+        }) => {
+            let asked = dash::Asked {
+                run,
+                discontinuity,
+                time,
+            };
+            return dash::segment(
+                &context, &name, &published, rendition, asked, &asker, &method,
+            )
+            .await;
+        }
         Some(ObjectName::Part { run, msn, part }) if published.low_latency => {
             let at = At {
                 msn,
@@ -265,7 +288,7 @@ async fn ts_multivariant(
     asker: Asker,
 ) -> Answer {
     let (name, published) = context.published_ts(&name).await?;
-    let query = context.session_query(&name, &asker)?;
+    let query = context.session_query(PROTOCOL, &name, &asker)?;
     let text = hls::ts_multivariant(&published.snapshot, TS_VARIANT, &query);
     let text = Playlist::new(text.ok_or_else(not_found)?);
     Ok(context.playlist(&text, Freshness::Present, &asker))
@@ -277,7 +300,7 @@ async fn ts_media(
     asker: Asker,
 ) -> Answer {
     let (name, published) = context.published_ts(&name).await?;
-    context.watch(&name, &asker)?;
+    context.watch(PROTOCOL, &name, &asker)?;
     let found = published.ts_playlist().ok_or_else(not_found)?;
     Ok(context.playlist(found, Freshness::Present, &asker))
 }
@@ -338,32 +361,52 @@ impl Context {
     }
 
     /// The query that carries the viewer's session in URIs; a new one if there is none.
-    fn session_query(&self, name: &StreamName, asker: &Asker) -> Result<String, Refused> {
+    fn session_query(
+        &self,
+        protocol: &'static str,
+        name: &StreamName,
+        asker: &Asker,
+    ) -> Result<String, Refused> {
         if self.face == Face::Cdn {
             return Ok(String::new());
         }
         let session = self
             .viewers
-            .enter(name, asker.asks(), Instant::now())
+            .enter(name, asker.asks(protocol), Instant::now())
             .map_err(refuse_kicked)?;
         Ok(session.map_or_else(String::new, |session| format!("?hls_ctx={session}")))
     }
 
-    /// Counts who asks for a media playlist.
-    fn watch(&self, name: &StreamName, asker: &Asker) -> Result<(), Refused> {
+    /// Counts who asks for a media playlist or a manifest.
+    pub(super) fn watch(
+        &self,
+        protocol: &'static str,
+        name: &StreamName,
+        asker: &Asker,
+    ) -> Result<(), Refused> {
         if self.face == Face::Cdn {
             let sid = cmcd::session_id(asker.query.as_deref(), &asker.headers);
             self.viewers
                 .note_behind_cdn(name, sid.as_deref(), Instant::now());
             return Ok(());
         }
-        let watched = self
-            .viewers
-            .watch(&self.gateway.hub, name, asker.asks(), Instant::now());
+        let (hub, asks) = (&self.gateway.hub, asker.asks(protocol));
+        let watched = self.viewers.watch(hub, name, asks, Instant::now());
         Ok(watched.map_err(refuse_kicked)?)
     }
 
     fn playlist(&self, playlist: &Playlist, freshness: Freshness, asker: &Asker) -> Response {
+        self.text(playlist, hls::MEDIA_TYPE, freshness, asker)
+    }
+
+    /// The answer that holds a playlist or a manifest.
+    pub(super) fn text(
+        &self,
+        playlist: &Playlist,
+        media_type: &'static str,
+        freshness: Freshness,
+        asker: &Asker,
+    ) -> Response {
         let request = &asker.headers;
         let accepted = request
             .get(header::ACCEPT_ENCODING)
@@ -382,10 +425,7 @@ impl Context {
         {
             return (StatusCode::NOT_MODIFIED, validators, cors()).into_response();
         }
-        let media_type = [(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(hls::MEDIA_TYPE),
-        )];
+        let media_type = [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))];
         if compressed {
             let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
             let body = playlist.gzip.clone();
@@ -396,12 +436,16 @@ impl Context {
     }
 
     /// What a stream has published; waits for the first segment of one that has just started.
-    async fn published(&self, name: &str) -> Result<(StreamName, Arc<Published>), Refused> {
+    pub(super) async fn published(
+        &self,
+        protocol: &'static str,
+        name: &str,
+    ) -> Result<(StreamName, Arc<Published>), Refused> {
         let name = StreamName::parse(name).map_err(|_| not_found())?;
         let asked = self
             .gateway
             .requests
-            .ask(Role::Play, PROTOCOL, name, None)
+            .ask(Role::Play, protocol, name, None)
             .await;
         let granted =
             asked.map_err(|refusal| refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
@@ -416,7 +460,7 @@ impl Context {
         // Who waits is a viewer already: a stream that was fetched for it must not be dropped meanwhile.
         let _waiting = updates.borrow().is_none().then(|| {
             let sessions = self.gateway.hub.sessions();
-            sessions.open(Role::Play, PROTOCOL, granted.name.clone(), Instant::now())
+            sessions.open(Role::Play, protocol, granted.name.clone(), Instant::now())
         });
         let published = first(updates, |_| true).await?;
         Ok((granted.name, published))
@@ -482,8 +526,6 @@ impl Context {
         if !at.is_announced(rendition) {
             return Ok(None);
         }
-        let _waiting = self.wait_for(name, rendition, asker)?;
-        let mut updates = self.outputs.get(name).ok_or_else(not_found)?;
         let known = |published: &Published| {
             let snapshot = &published.snapshot;
             let known = snapshot.rendition(rendition.name());
@@ -493,10 +535,28 @@ impl Context {
             let known = known(published).filter(|known| at.is_announced(known));
             known.is_none()
         };
-        let target_s = published.snapshot.target_s;
-        let decided = blocked::wait(&mut updates, target_s, is_decided).await;
-        let decided = decided.ok_or_else(not_yet)?;
+        let decided = self.wait_until(name, rendition, asker, is_decided).await?;
         Ok(known(&decided).as_ref().and_then(found))
+    }
+
+    /// What the stream of a rendition has published, as soon as that is `wanted`.
+    pub(super) async fn wait_until(
+        &self,
+        name: &StreamName,
+        rendition: &Rendition,
+        asker: &Asker,
+        wanted: impl Fn(&Published) -> bool,
+    ) -> Result<Arc<Published>, Refused> {
+        let _waiting = self.wait_for(name, rendition, asker)?;
+        let mut updates = self.updates(name).ok_or_else(not_found)?;
+        let target_s = updates.borrow().as_ref().map(|now| now.snapshot.target_s);
+        let came = blocked::wait(&mut updates, target_s.unwrap_or(0), wanted).await;
+        Ok(came.ok_or_else(not_yet)?)
+    }
+
+    /// What the newest run of a stream publishes.
+    pub(super) fn updates(&self, name: &StreamName) -> Option<Updates> {
+        self.outputs.get(name)
     }
 
     fn wait_for(
@@ -506,7 +566,7 @@ impl Context {
         asker: &Asker,
     ) -> Result<blocked::Waiting, Refused> {
         let client = match self.face {
-            Face::Viewers => self.viewers.own_client(asker.asks()),
+            Face::Viewers => self.viewers.own_client(asker.asks(PROTOCOL)),
             Face::Cdn => None,
         };
         let entered = self.blocked.enter((name.clone(), rendition.name()), client);
@@ -515,7 +575,7 @@ impl Context {
 
     /// As [`Self::published`], MPEG-TS with it; waits for the first such segment of a run that goes on.
     async fn published_ts(&self, name: &str) -> Result<(StreamName, Arc<Published>), Refused> {
-        let (name, _) = self.published(name).await?;
+        let (name, _) = self.published(PROTOCOL, name).await?;
         self.outputs.ask_for_ts(&name);
         let updates = self.outputs.get(&name).ok_or_else(not_found)?;
         let published = first(updates, |published| {
@@ -534,7 +594,7 @@ impl Context {
         let updates = self.outputs.get(&name).ok_or_else(not_found)?;
         let published = updates.borrow().clone().ok_or_else(not_found)?;
         if self.face == Face::Cdn {
-            self.watch(&name, asker)?;
+            self.watch(PROTOCOL, &name, asker)?;
         }
         Ok((name, published))
     }
@@ -599,7 +659,7 @@ fn find_part(run: &str, rendition: &Rendition, at: At) -> Option<Object> {
 }
 
 /// The media type of segments and parts (H21).
-fn media_type(rendition: &Rendition) -> &'static str {
+pub(super) fn media_type(rendition: &Rendition) -> &'static str {
     match rendition.kind {
         Kind::Video => "video/iso.segment",
         Kind::Audio => "audio/mp4",
@@ -647,7 +707,7 @@ fn refuse_for_now(reason: &str) -> Response {
     response
 }
 
-fn not_found() -> Response {
+pub(super) fn not_found() -> Response {
     refuse(StatusCode::NOT_FOUND, "there is no such stream or object")
 }
 

@@ -1,7 +1,7 @@
-//! The HLS output of every stream.
+//! The HLS and DASH output of every stream.
 //!
-//! Owns: one packaging task per run, and what it publishes: the window of objects, with every part, and each playlist,
-//! rendered when somebody first asks for it, once per change, together with its gzip form. Does not own: what is in them
+//! Owns: one packaging task per run, and what it publishes: the window of objects, with every part, and each playlist and
+//! manifest, rendered when somebody first asks for it, once per change, together with its gzip form. Does not own: what is in them
 //! (crate `package`) or requests ([`crate::deliver::hls`]).
 
 use std::{
@@ -21,7 +21,7 @@ use weir_hub::{Hub, Join, LagLimit, RunId, Stream};
 use weir_media::StreamName;
 pub use weir_package::Config as Packaging;
 use weir_package::{
-    Numbers, Segmenter,
+    Numbers, Segmenter, dash,
     hls::{self, Form},
     window::{Rendition, Snapshot},
 };
@@ -43,7 +43,7 @@ const LINGER: Duration = Duration::from_secs(30);
 /// How long MPEG-TS is made after the last time its playlist was asked for: players ask once a target duration.
 const TS_LINGER: Duration = Duration::from_secs(30);
 
-/// A playlist as it is sent.
+/// A playlist or manifest as it is sent.
 #[derive(Debug)]
 pub struct Playlist {
     /// The text.
@@ -89,6 +89,7 @@ pub struct Published {
     /// What has been asked for of each rendition, in the order of the snapshot's.
     playlists: Vec<Rendered>,
     ts_playlist: OnceLock<Playlist>,
+    manifest: OnceLock<Playlist>,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +106,7 @@ impl Published {
         Arc::new(Self {
             playlists: playlists.collect(),
             ts_playlist: OnceLock::new(),
+            manifest: OnceLock::new(),
             snapshot,
             low_latency,
         })
@@ -123,6 +125,13 @@ impl Published {
             (true, true) => (&rendered.delta, Form::Delta),
         };
         Some(place.get_or_init(|| Playlist::new(hls::media(&self.snapshot, rendition, form))))
+    }
+
+    /// The DASH manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Playlist {
+        let render = || Playlist::new(dash::manifest(&self.snapshot, self.low_latency));
+        self.manifest.get_or_init(render)
     }
 
     /// The media playlist of the MPEG-TS rendition, while somebody asks for it.

@@ -94,6 +94,11 @@ fn stream_inf(text: &mut String, sent: &[&Rendition], tracks: &[&Rendition], tar
     }
 }
 
+/// The highest bit rate of what is served, bits a second (H16).
+pub(crate) fn peak_bps(rendition: &Rendition, target_s: i64) -> u64 {
+    rates(rendition, target_s).peak_bps
+}
+
 struct Rates {
     peak_bps: u64,
     average_bps: u64,

@@ -7,6 +7,7 @@ mod cli;
 mod cmaf_check;
 mod continuity;
 mod crowd;
+mod dash;
 mod deploy;
 mod e2e_bench;
 mod flv;

@@ -26,11 +26,12 @@ use crate::deliver::{
 };
 
 /// Objects never change, because no name is ever used again.
-const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+pub(in crate::deliver) const CACHE: HeaderValue =
+    HeaderValue::from_static("public, max-age=31536000, immutable");
 const RANGES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// An object that can be sent.
-pub(super) struct Object {
+pub(in crate::deliver) struct Object {
     etag: String,
     media_type: &'static str,
     parts: Vec<Bytes>,
@@ -38,7 +39,7 @@ pub(super) struct Object {
 
 impl Object {
     /// A segment of a rendition.
-    pub(super) fn segment(
+    pub(in crate::deliver) fn segment(
         run: &str,
         rendition: &str,
         segment: &Segment,
@@ -80,7 +81,7 @@ impl Object {
     }
 
     /// The answer to a request for it.
-    pub(super) fn respond(self, method: &Method, request: &HeaderMap) -> Response {
+    pub(in crate::deliver) fn respond(self, method: &Method, request: &HeaderMap) -> Response {
         let len: u64 = self.parts.iter().map(|part| part.len() as u64).sum();
         let (range, status) = match conditions::select(method, request, &self.etag, len) {
             Selection::Whole => (0..len, StatusCode::OK),

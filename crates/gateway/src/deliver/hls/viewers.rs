@@ -1,9 +1,9 @@
-//! Viewers of HLS: a session that lives while its playlists are asked for.
+//! Viewers of HLS and DASH: a session that lives while its playlists or manifests are asked for.
 //!
 //! Owns: who a viewer is (a session id in playlist URIs, `hls_ctx`, or a hash for players that drop it), and when it
 //! counts as gone. Does not own: the table ([`weir_hub::Sessions`]); a viewer here is a row there.
 //!
-//! A viewer counts from its first media playlist on. By then it is known whether it carries the id that it was given,
+//! A viewer of HLS counts from its first media playlist on. By then it is known whether it carries the id that it was given,
 //! so that nobody counts twice, and whoever only looks at the multivariant playlist does not count.
 
 use std::{
@@ -29,7 +29,7 @@ const ID_LEN: usize = 16;
 /// How long a salt is used.
 const SALT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How viewers of HLS are told apart (`[viewers] identity`).
+/// How viewers are told apart (`[viewers] identity`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Identity {
     /// By a random id in the URIs of playlists; by the hash when a player drops it.
@@ -41,7 +41,7 @@ pub enum Identity {
     Off,
 }
 
-/// The HLS viewers of all streams.
+/// The viewers of all streams.
 #[derive(Debug, Clone)]
 pub struct Viewers {
     known: Arc<Mutex<Known>>,
@@ -54,6 +54,8 @@ pub struct Viewers {
 /// A request as far as it tells who asks.
 #[derive(Clone, Copy)]
 pub(super) struct Asks<'a> {
+    /// Whose playlist or manifest it is.
+    pub(super) protocol: &'static str,
     /// The session id that it carries.
     pub(super) hls_ctx: Option<&'a str>,
     /// The other end of the connection.
@@ -68,7 +70,7 @@ pub(super) struct Kicked;
 
 #[derive(Debug)]
 struct Known {
-    viewers: HashMap<(StreamName, Id), Viewer>,
+    viewers: HashMap<(StreamName, &'static str, Id), Viewer>,
     salt: Salt,
 }
 
@@ -113,7 +115,7 @@ impl Viewers {
     ) -> Result<Option<String>, Kicked> {
         let mut known = self.known.lock();
         if let Some(id) = self.id(&known.salt, asks)
-            && let Some(viewer) = known.viewers.get_mut(&(name.clone(), id))
+            && let Some(viewer) = known.viewers.get_mut(&(name.clone(), asks.protocol, id))
         {
             viewer.refresh(now)?;
         }
@@ -126,7 +128,7 @@ impl Viewers {
         Ok(id.map(|id| format!("{id:0ID_LEN$x}")))
     }
 
-    /// Notes that somebody asked for a media playlist: a viewer.
+    /// Notes that somebody asked for a media playlist or a manifest: a viewer.
     pub(super) fn watch(
         &self,
         hub: &Hub,
@@ -139,11 +141,11 @@ impl Viewers {
             return Ok(());
         };
         let has_room = known.viewers.len() < VIEWERS_MAX;
-        match known.viewers.entry((name.clone(), id)) {
+        match known.viewers.entry((name.clone(), asks.protocol, id)) {
             Entry::Occupied(viewer) => return viewer.into_mut().refresh(now),
             Entry::Vacant(room) if has_room => {
                 let sessions = hub.sessions();
-                let session = sessions.open(Role::Play, super::PROTOCOL, name.clone(), now);
+                let session = sessions.open(Role::Play, asks.protocol, name.clone(), now);
                 room.insert(Viewer {
                     session: Some(session),
                     seen: now,
@@ -187,7 +189,7 @@ impl Viewers {
         if is_new_day {
             known.salt = Salt::new(now);
         }
-        known.viewers.retain(|(_, id), viewer| {
+        known.viewers.retain(|(_, _, id), viewer| {
             viewer.let_go_if_killed();
             let is_hash_of_yesterday = is_new_day && matches!(id, Id::Hash(_));
             !is_hash_of_yesterday && now.saturating_duration_since(viewer.seen) < self.timeout
@@ -413,6 +415,7 @@ mod tests {
 
     fn asks<'a>(hls_ctx: Option<&'a str>, peer: &str, headers: &'a HeaderMap) -> Asks<'a> {
         Asks {
+            protocol: "hls",
             hls_ctx,
             peer: peer.parse().expect("an address"),
             headers,

@@ -274,6 +274,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink, path::PathBuf, sync::atomic::AtomicU32};
 
     use super::*;
+    use crate::derive::hls::Packaging;
 
     /// A writer into a new folder, which is removed with it.
     struct Case {
@@ -322,6 +323,11 @@ mod tests {
             renditions: Vec::new(),
             ts: None,
             ended: false,
+            config: Packaging {
+                segment_ms: 1_000,
+                part_ms: 333,
+                playlist_segments: 6,
+            },
         };
         State::Published(Published::new(Arc::new(snapshot), false))
     }

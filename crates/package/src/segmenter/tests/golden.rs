@@ -1,9 +1,10 @@
 //! Playlists as text, compared with files that people can read. `UPDATE_EXPECT=1` writes them anew.
 
-use std::{fs, path::Path};
-
 use super::*;
-use crate::hls::{self, Form};
+use crate::{
+    fixture::expect,
+    hls::{self, Form},
+};
 
 #[test]
 fn multivariant_playlist() {
@@ -121,19 +122,4 @@ fn text(packaged: &Packaged, name: &str, form: Form) -> String {
     let snapshot = packaged.snapshot();
     let rendition = snapshot.rendition(name).expect("the rendition is there");
     hls::media(&snapshot, rendition, form)
-}
-
-#[track_caller]
-fn expect(file: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(file);
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        fs::write(&path, text).expect("the golden file can be written");
-    }
-    let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        text, golden,
-        "{file} differs; UPDATE_EXPECT=1 accepts the change"
-    );
 }

@@ -25,7 +25,13 @@ pub(crate) enum Kind {
 
 /// Starts to read a file or URL to its end.
 pub(crate) fn start(input: &str) -> Process {
+    start_within(input, "%")
+}
+
+/// Starts to read a part of a file or URL; `interval` is as `-read_intervals` takes it.
+pub(crate) fn start_within(input: &str, interval: &str) -> Process {
     let mut command = quiet("ffprobe");
+    command.args(["-read_intervals", interval]);
     command.args([
         "-show_packets",
         "-show_data_hash",

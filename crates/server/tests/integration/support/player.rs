@@ -1,4 +1,5 @@
-//! The player page in a headless Chromium, through `web/test/player.mjs`.
+//! Pages in a headless Chromium: the player page, through `web/test/player.mjs`, and players of DASH alone, through
+//! `web/test/dash.mjs`.
 
 use std::{
     fs,
@@ -22,10 +23,18 @@ const MOVED_MIN: usize = 8;
 
 /// Opens a page, watches it for some seconds and returns what `player.mjs` says of it.
 pub(crate) fn measure(url: &str, arguments: &[&str]) -> Value {
-    let mut command = script(url);
+    let mut command = script("player.mjs", url);
     command.args(arguments);
     let output = Process::start(command).output(BROWSER_PATIENCE + Duration::from_secs(30));
     serde_json::from_str(&output).expect("player.mjs prints JSON")
+}
+
+/// Plays a manifest and returns what `dash.mjs` says of it.
+pub(crate) fn play_dash(url: &str, arguments: &[&str]) -> Value {
+    let mut command = script("dash.mjs", url);
+    command.args(arguments);
+    let output = Process::start(command).output(BROWSER_PATIENCE + Duration::from_secs(60));
+    serde_json::from_str(&output).expect("dash.mjs prints JSON")
 }
 
 /// A file that is kept from this run of the tests: `test-results/` at the root of the repository.
@@ -63,7 +72,7 @@ pub(crate) struct Look {
 impl Player {
     /// Opens a page.
     pub(crate) fn open(url: &str) -> Self {
-        let mut command = script(url);
+        let mut command = script("player.mjs", url);
         command.arg("--watch");
         Self {
             process: Process::start_with_input(command),
@@ -123,9 +132,15 @@ fn look(line: &str) -> Look {
     }
 }
 
-fn script(url: &str) -> Command {
+fn script(name: &str, url: &str) -> Command {
     let web = root().join("web");
-    for built in ["dist/player.html", "node_modules/playwright-core"] {
+    let needed = [
+        "dist/player.html",
+        "node_modules/playwright-core",
+        "node_modules/dashjs",
+        "node_modules/shaka-player",
+    ];
+    for built in needed {
         assert!(
             web.join(built).exists(),
             "web/{built} is missing; `make test` or `make ui` makes it"
@@ -133,7 +148,7 @@ fn script(url: &str) -> Command {
     }
     let mut command = Command::new("node");
     command
-        .arg(web.join("test/player.mjs"))
+        .arg(web.join("test").join(name))
         .args(["--url", url]);
     command
 }
