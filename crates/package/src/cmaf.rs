@@ -190,6 +190,7 @@ impl Packager {
                 media_us: mark.at_us,
                 wall: mark.epoch.anchor.wall_at(mark.at_us),
             },
+            tracks: mark.epoch.tracks.len(),
             track: track.clone(),
             bytes: fmp4::init(track),
         };

@@ -6,21 +6,42 @@ use std::{io::Read as _, process::Command, time::Duration};
 
 use serde_json::Value;
 
-use crate::support::{
-    Dir, PATIENCE, Weir,
-    ffmpeg::{self, AUDIO, VIDEO},
-    ffprobe,
-    http::{self, Response, request},
-    player::{self, kept_file},
-    process::Process,
-    wait_for,
+use crate::{
+    mpd_watch::{Options, watch},
+    support::{
+        Dir, PATIENCE, Weir,
+        ffmpeg::{self, AUDIO, VIDEO},
+        ffprobe,
+        http::{self, Response, request},
+        player::{self, kept_file},
+        process::Process,
+        wait_for,
+    },
 };
 use manifest::Manifest;
 
+/// How long a stream is watched: the window passes twice.
+const WATCH: Duration = Duration::from_secs(14);
 /// How long players play here.
 const PLAYED_S: u64 = 30;
 /// A player that only fetched complete segments would be further behind.
 const LOW_LATENCY_MS_MAX: f64 = 4_000.0;
+
+#[test]
+fn e2e_dash_holds_over_time() {
+    for (low_latency, switch) in [(true, "true"), (false, "false")] {
+        let environment = [("PLAYLIST_SIZE", "3"), ("LOW_LATENCY_HLS", switch)];
+        let weir = Weir::start("dev", &environment);
+        wait_for_manifest(&weir, "demo");
+        let options = Options {
+            low_latency,
+            lasts: WATCH,
+        };
+        let report = watch(weir.http_addr(), "/live/demo/manifest.mpd", options);
+        assert_eq!(report.problems, Vec::<String>::new(), "{switch}");
+        assert!(report.segments > 8 && report.versions > 4, "{report:?}");
+    }
+}
 
 #[test]
 fn e2e_manifests_suit_players_and_caches() {
