@@ -211,8 +211,15 @@ impl<'a> Crowd<'a> {
         });
     }
 
-    /// Every player of HLS loads its page again, where the URL of its page has its session.
+    /// A third of the viewers of endless streams connect anew before their last connection is closed. Every player of
+    /// HLS loads its page again, where the URL of its page has its session.
     fn refresh(&mut self) {
+        for _ in 0..THIRD {
+            self.join_endless();
+        }
+        for sockets in self.sockets.values_mut() {
+            sockets.drain(..THIRD);
+        }
         for player in &self.hls {
             let (path, session) = player.media[0].split_once('?').expect("it has a session");
             let has_session = player.multivariant.contains('?');

@@ -144,6 +144,22 @@ fn e2e_ts_is_decoded_without_complaint() {
     }
 }
 
+#[test]
+fn e2e_gstreamer_plays_http_ts() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    // Ends after two seconds of pictures.
+    let pipeline = format!(
+        "souphttpsrc location={} ! tsdemux ! h264parse ! avdec_h264 ! identity eos-after=60 ! fakesink sync=false",
+        weir.http_url("/live/demo.ts")
+    );
+    let mut gstreamer = Command::new("gst-launch-1.0");
+    gstreamer.arg("-q").args(pipeline.split_whitespace());
+    let gstreamer = Process::start(gstreamer);
+    assert!(gstreamer.wait(PATIENCE).success(), "{}", gstreamer.stderr());
+    assert_eq!(gstreamer.stderr(), "");
+}
+
 /// tstools know nothing of us. What they say of a jump that is flagged is their interpolation across it.
 #[test]
 fn e2e_tsreport_has_nothing_to_say_of_a_minute_with_a_reconnect() {

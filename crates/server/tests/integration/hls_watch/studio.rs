@@ -21,7 +21,8 @@ use crate::support::origin::{Answer, Origin, Request};
 /// A part of half a second each; a playlist with a segment more for each look of a player that polls.
 const PART_EVERY: Duration = Duration::from_millis(60);
 const FIRST_OPEN: u64 = 108;
-const WINDOW: u64 = 8;
+/// Long in real time too, so that a player that stands still for seconds finds what it knows.
+const WINDOW: u64 = 24;
 /// Segments that a delta may leave out: the rest lasts CAN-SKIP-UNTIL.
 const SKIPPED: u64 = 2;
 /// What may be asked for ahead of the open segment, and ahead of its last part.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cmaf_check::{Media, Track},
-    hls_watch::resolve,
+    hls_watch::{date_ms, resolve},
     support::http::{Response, open, request},
 };
 
@@ -77,6 +77,7 @@ pub(crate) fn watch(addr: SocketAddr, path: &str, options: Options) -> Report {
             for id in &ids {
                 scope.spawn(|| Follower::new(&shared, id).run());
             }
+            clocks(&shared, &first);
             versions(&shared, first);
         });
     }
@@ -176,6 +177,26 @@ fn versions(shared: &Shared<'_>, first: Mpd) {
         }
         thread::park_timeout(POLL_INTERVAL);
         next = shared.manifest();
+    }
+}
+
+/// D5: each clock tells the time, to the millisecond where it can, and nobody keeps the answer.
+fn clocks(shared: &Shared<'_>, mpd: &Mpd) {
+    for (scheme, value) in &mpd.clocks {
+        if scheme.ends_with(":direct:2014") {
+            continue;
+        }
+        let path = resolve(shared.path, value);
+        let Some(answer) = shared.get(&path, &[]) else {
+            continue;
+        };
+        let told = scheme.contains("http-head") || date_ms(answer.text().trim()).is_some();
+        let dated = answer.header("date").is_some();
+        let kept = answer.header("cache-control") != Some("no-store");
+        shared.need(answer.status == 200 && told && dated && !kept, || {
+            let status = answer.status;
+            format!("D5: {path}: {status}, tells the time {told}, Date {dated}, is kept {kept}")
+        });
     }
 }
 
