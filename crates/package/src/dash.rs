@@ -167,7 +167,7 @@ fn longest_ms(snapshot: &Snapshot, periods: &[Period<'_>]) -> i64 {
     let usual_ms = snapshot.target_s * 1_000 + OVER_TARGET_MS;
     let tracks = periods.iter().flat_map(|period| &period.tracks);
     let longest_ms = tracks.map(Track::longest_ms).max();
-    usual_ms.max(longest_ms.unwrap_or(0))
+    usual_ms.max(longest_ms.map_or(0, |ms| ms + 1))
 }
 
 /// A Period without `duration`: it ends where the next one starts, so a hole between the two is nobody's.
@@ -260,7 +260,7 @@ fn segment_template(
         timed_segment_name(run, period.discontinuity, "$Time$"),
     )?;
     if low_latency && !snapshot.ended {
-        let early_ms = (period.usual_ms - part_ms(snapshot)).max(0);
+        let early_ms = (period.longest_ms() - part_ms(snapshot)).max(0);
         let (seconds, ms) = (early_ms / 1_000, early_ms % 1_000);
         write!(
             text,

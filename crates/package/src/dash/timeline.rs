@@ -35,8 +35,6 @@ pub(super) struct Period<'a> {
     pub(super) discontinuity: u64,
     /// Wall time since the unix epoch, milliseconds.
     pub(super) start_ms: i64,
-    /// How long a segment of the lead track usually lasts, milliseconds.
-    pub(super) usual_ms: i64,
     /// Those that have a segment, the lead track first.
     pub(super) tracks: Vec<Track<'a>>,
 }
@@ -66,12 +64,11 @@ struct Entry {
 }
 
 impl Period<'_> {
-    fn starting(init: &Init, lead: &View<'_>, config: Config) -> Self {
+    fn starting(init: &Init) -> Self {
         let start = init.begins.wall.duration_since(UNIX_EPOCH);
         Self {
             discontinuity: init.discontinuity,
             start_ms: i64::try_from(start.unwrap_or_default().as_millis()).unwrap_or(0),
-            usual_ms: lead.usual_us(init.discontinuity, config) / 1_000,
             tracks: Vec::new(),
         }
     }
@@ -80,6 +77,11 @@ impl Period<'_> {
     fn is_whole(&self) -> bool {
         let mut tracks = self.tracks.iter();
         tracks.any(|track| track.complete || self.tracks.len() >= track.init.tracks)
+    }
+
+    /// The longest segment of its lead track, milliseconds.
+    pub(super) fn longest_ms(&self) -> i64 {
+        self.tracks.first().map_or(0, Track::longest_ms)
     }
 
     /// Where its last segment ends, milliseconds since the unix epoch.
@@ -123,10 +125,10 @@ impl<'a> Track<'a> {
         rescale(self.init.begins.media_us, US, self.timescale())
     }
 
-    /// The longest segment, milliseconds, rounded up.
+    /// The longest segment, milliseconds.
     pub(super) fn longest_ms(&self) -> i64 {
         let longest = self.entries.iter().map(|entry| entry.duration).max();
-        rescale(longest.unwrap_or(0), self.timescale(), 1_000) + 1
+        rescale(longest.unwrap_or(0), self.timescale(), 1_000)
     }
 }
 
@@ -144,7 +146,7 @@ pub(super) fn periods(snapshot: &Snapshot, low_latency: bool) -> Vec<Period<'_>>
         for (init, entry) in view.entries(lead.as_ref(), snapshot.config) {
             let period = periods
                 .entry(init.discontinuity)
-                .or_insert_with(|| Period::starting(init, &view, snapshot.config));
+                .or_insert_with(|| Period::starting(init));
             match period.tracks.last_mut() {
                 Some(track) if track.rendition.name() == rendition.name() => track.push(entry),
                 _ => period
