@@ -101,13 +101,17 @@ impl Files {
     /// Notes that an object is no longer on the disk.
     pub(super) fn remove(&self, stream: &StreamName, run: &str, place: Place) {
         let mut streams = self.0.lock();
-        let Some(runs) = streams.get_mut(stream) else {
-            return;
-        };
-        if let Some(shelf) = runs.get_mut(run) {
+        let shelf = streams.get_mut(stream).and_then(|runs| runs.get_mut(run));
+        if let Some(shelf) = shelf {
             shelf.places.remove(&place);
         }
-        runs.retain(|_, shelf| !shelf.places.is_empty() || shelf.from_msn > 0);
+    }
+
+    /// Forgets the runs of a stream of which nothing is left, but this one.
+    pub(super) fn forget_other_runs(&self, stream: &StreamName, run: &str) {
+        if let Some(runs) = self.0.lock().get_mut(stream) {
+            runs.retain(|known, shelf| known == run || !shelf.places.is_empty());
+        }
     }
 
     /// Notes that nothing of a stream is on the disk any more.
@@ -189,8 +193,13 @@ mod tests {
         files.add(&room, "2", place);
         let old = files.old(&room, |run, _| run == "2");
         assert_eq!(old, [("1".to_owned(), place)]);
+        let runs = || files.0.lock()[&room].len();
+        files.forget_other_runs(&room, "2");
+        assert_eq!(runs(), 2, "it has a file still");
         files.remove(&room, "1", place);
         assert!(files.old(&room, |run, _| run == "2").is_empty());
+        files.forget_other_runs(&room, "2");
+        assert_eq!(runs(), 1);
         files.forget(&room);
         assert!(!files.holds(&room, "2", place));
     }

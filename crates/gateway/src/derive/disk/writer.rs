@@ -277,6 +277,7 @@ impl Output<'_> {
         for (run, place) in self.files.old(self.name, is_current) {
             self.remove_object(&run, place)?;
         }
+        self.files.forget_other_runs(self.name, &self.snapshot.run);
         if self.snapshot.ts.is_none() {
             self.folder.remove(TS_INDEX)?;
             self.folder.remove(TS_VARIANT)?;
