@@ -5,6 +5,7 @@
 //! Does not own: what a viewer alone needs (its head, its pace).
 
 pub mod disk;
+mod fanout;
 mod head;
 pub mod hls;
 
@@ -18,6 +19,8 @@ use weir_package::{flv, ts};
 use weir_proto::rtmp::chunk;
 
 use crate::net::tasks::Tasks;
+use fanout::{Fanout, Served};
+pub(crate) use fanout::{Framing, Link};
 pub(crate) use head::Head;
 
 /// What a derived feed keeps: a viewer may lag 10 s or 8 MiB (FAULTS R3); the newest group stays up to 20 s, so that
@@ -38,6 +41,14 @@ pub enum Format {
     Rtmp,
     /// MPEG-TS packets.
     Ts,
+}
+
+impl Reader {
+    /// Lets the viewer behind `link` be served from `place` on, up to which it has read; it knows `epoch`.
+    pub(crate) fn enter(&self, link: &Arc<Link>, place: u64, epoch: Arc<Epoch>) -> Served {
+        self.fanout
+            .enter(link, &self.cursor, place, epoch, self.lag)
+    }
 }
 
 /// Everything that became ready in one wake: bytes that every viewer of the format gets.
@@ -73,7 +84,36 @@ pub struct Derived {
     feeds: Arc<Mutex<Feeds>>,
 }
 
-type Feeds = HashMap<(StreamName, Format), (RunId, Arc<Feed<Shared>>)>;
+type Feeds = HashMap<(StreamName, Format), Output>;
+
+/// A derived feed.
+#[derive(Debug)]
+struct Output {
+    run: RunId,
+    feed: Arc<Feed<Shared>>,
+    fanout: Arc<Fanout>,
+}
+
+impl Output {
+    fn join(&self, join: Join, lag: LagLimit) -> Reader {
+        Reader {
+            cursor: self.feed.cursor(join, lag),
+            fanout: Arc::clone(&self.fanout),
+            lag,
+        }
+    }
+}
+
+/// A reader of a derived feed.
+#[derive(Debug)]
+pub struct Reader {
+    /// Its place.
+    pub(crate) cursor: Cursor<Shared>,
+    /// Who writes for it once it is up to date.
+    pub(crate) fanout: Arc<Fanout>,
+    /// How far it may lag.
+    pub(crate) lag: LagLimit,
+}
 
 impl Derived {
     /// A reader of `stream` in `format`; starts the deriving when nobody reads it yet.
@@ -85,17 +125,22 @@ impl Derived {
         join: Join,
         lag: LagLimit,
         tasks: &Tasks,
-    ) -> Cursor<Shared> {
+    ) -> Reader {
         let key = (stream.name().clone(), format);
         let mut feeds = self.feeds.lock();
-        if let Some((run, feed)) = feeds.get(&key)
-            && *run == stream.run()
+        if let Some(output) = feeds.get(&key)
+            && output.run == stream.run()
         {
-            return feed.cursor(join, lag);
+            return output.join(join, lag);
         }
         let feed = Feed::new(RETENTION);
-        let cursor = feed.cursor(join, lag);
-        feeds.insert(key.clone(), (stream.run(), Arc::clone(&feed)));
+        let output = Output {
+            run: stream.run(),
+            feed: Arc::clone(&feed),
+            fanout: Fanout::new(tasks.clone()),
+        };
+        let reader = output.join(join, lag);
+        feeds.insert(key.clone(), output);
         let source = stream.feed().cursor(join, LagLimit::RING);
         let (derived, run) = (self.clone(), stream.run());
         tasks.spawn(async move {
@@ -105,15 +150,15 @@ impl Derived {
             .await;
             feed.close();
         });
-        cursor
+        reader
     }
 
     /// Takes a feed out that nobody reads; false when somebody joined in this moment.
     fn retire(&self, key: &(StreamName, Format), run: RunId) -> bool {
         let mut feeds = self.feeds.lock();
         match feeds.get(key) {
-            Some((current, feed)) if *current == run => {
-                let unread = feed.readers() == 0;
+            Some(output) if output.run == run => {
+                let unread = output.feed.readers() == 0;
                 if unread {
                     feeds.remove(key);
                 }

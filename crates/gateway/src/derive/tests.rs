@@ -95,13 +95,15 @@ async fn viewers_share_the_very_same_bytes() {
     let mut source = Source::new(&name);
     let (derived, tasks) = (Derived::default(), Tasks::default());
     let join = || {
-        derived.join(
-            source.stream(),
-            Format::Flv,
-            Join::NewestSync,
-            LagLimit::RING,
-            &tasks,
-        )
+        derived
+            .join(
+                source.stream(),
+                Format::Flv,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor
     };
     let (mut first, mut second) = (join(), join());
     source.frame(true);
@@ -121,7 +123,11 @@ async fn a_late_viewer_starts_at_the_cached_key_frame() {
         source.frame(at % 50 == 0);
     }
     let (derived, tasks) = (Derived::default(), Tasks::default());
-    let cursor = |join| derived.join(source.stream(), Format::Flv, join, LagLimit::RING, &tasks);
+    let cursor = |join| {
+        derived
+            .join(source.stream(), Format::Flv, join, LagLimit::RING, &tasks)
+            .cursor
+    };
     for _ in 0..2 {
         let mut late = cursor(Join::NewestSync);
         let mut items = Vec::new();
@@ -140,13 +146,15 @@ async fn deriving_stops_with_its_last_reader_and_starts_again() {
     source.frame(true);
     let (derived, tasks) = (Derived::default(), Tasks::default());
     for _ in 0..3 {
-        let mut cursor = derived.join(
-            source.stream(),
-            Format::Rtmp,
-            Join::NewestSync,
-            LagLimit::RING,
-            &tasks,
-        );
+        let mut cursor = derived
+            .join(
+                source.stream(),
+                Format::Rtmp,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor;
         cursor.next(&mut Vec::new()).await.unwrap();
         assert_eq!(tasks.running(), 1);
         drop(cursor);
@@ -162,13 +170,15 @@ async fn the_end_of_the_run_reaches_viewers_behind_everything_else() {
     let name = StreamName::parse("ends").unwrap();
     let mut source = Source::new(&name);
     let (derived, tasks) = (Derived::default(), Tasks::default());
-    let mut cursor = derived.join(
-        source.stream(),
-        Format::Flv,
-        Join::NewestSync,
-        LagLimit::RING,
-        &tasks,
-    );
+    let mut cursor = derived
+        .join(
+            source.stream(),
+            Format::Flv,
+            Join::NewestSync,
+            LagLimit::RING,
+            &tasks,
+        )
+        .cursor;
     source.frame(true);
     source.frame(false);
     source.stream().feed().close();
