@@ -187,9 +187,10 @@ impl Packager {
         let init = Init {
             discontinuity: mark.discontinuity,
             begins: Anchor {
-                media_us: mark.at_us,
-                wall: mark.epoch.anchor.wall_at(mark.at_us),
+                media_us: mark.epoch_us,
+                wall: mark.epoch.anchor.wall_at(mark.epoch_us),
             },
+            tracks: mark.epoch.tracks.len(),
             track: track.clone(),
             bytes: fmp4::init(track),
         };

@@ -18,6 +18,8 @@ pub struct Init {
     pub discontinuity: u64,
     /// Where its epoch begins, the same for all tracks, and the wall time of that.
     pub begins: Anchor,
+    /// How many tracks its epoch has.
+    pub tracks: usize,
     /// The track it describes.
     pub track: Track,
     /// ftyp and moov.

@@ -68,7 +68,10 @@ pub fn ts_multivariant(snapshot: &Snapshot, variant: &str, query: &str) -> Optio
 fn stream_inf(text: &mut String, sent: &[&Rendition], tracks: &[&Rendition], target_s: i64) {
     let rates: Vec<Rates> = sent
         .iter()
-        .map(|rendition| rates(rendition, target_s))
+        .map(|rendition| {
+            let segments = rendition.segments.iter().map(|segment| &**segment);
+            rates(segments, target_s)
+        })
         .collect();
     let peak: u64 = rates.iter().map(|rates| rates.peak_bps).sum();
     let average: u64 = rates.iter().map(|rates| rates.average_bps).sum();
@@ -94,9 +97,12 @@ fn stream_inf(text: &mut String, sent: &[&Rendition], tracks: &[&Rendition], tar
     }
 }
 
-/// The highest bit rate of what is served, bits a second (H16).
-pub(crate) fn peak_bps(rendition: &Rendition, target_s: i64) -> u64 {
-    rates(rendition, target_s).peak_bps
+/// The highest bit rate of some segments, bits a second (H16).
+pub(crate) fn peak_bps<'a>(
+    segments: impl Iterator<Item = &'a Segment> + Clone,
+    target_s: i64,
+) -> u64 {
+    rates(segments, target_s).peak_bps
 }
 
 struct Rates {
@@ -104,8 +110,8 @@ struct Rates {
     average_bps: u64,
 }
 
-/// Peak and average over what is served (H16). A segment shorter than half the target says nothing about the peak.
-fn rates(rendition: &Rendition, target_s: i64) -> Rates {
+/// Peak and average over some segments (H16). A segment shorter than half the target says nothing about the peak.
+fn rates<'a>(segments: impl Iterator<Item = &'a Segment> + Clone, target_s: i64) -> Rates {
     let bps = |bytes: usize, us: i64| {
         let us = u64::try_from(us).unwrap_or(0);
         (bytes as u64)
@@ -114,19 +120,14 @@ fn rates(rendition: &Rendition, target_s: i64) -> Rates {
             .unwrap_or(0)
     };
     let long_enough = target_s * 1_000_000 / 2;
-    let peak = rendition
-        .segments
-        .iter()
+    let peak = segments
+        .clone()
         .filter(|segment| segment.duration_us >= long_enough);
     let peak_bps = peak
         .map(|segment| bps(segment.len(), segment.duration_us))
         .max();
-    let bytes = rendition.segments.iter().map(|segment| segment.len()).sum();
-    let us = rendition
-        .segments
-        .iter()
-        .map(|segment| segment.duration_us)
-        .sum();
+    let bytes = segments.clone().map(Segment::len).sum();
+    let us = segments.map(|segment| segment.duration_us).sum();
     let average_bps = bps(bytes, us);
     Rates {
         peak_bps: peak_bps.unwrap_or(average_bps).max(average_bps).max(1),

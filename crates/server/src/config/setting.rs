@@ -89,7 +89,7 @@ pub static SETTINGS: &[Setting] = &[
         .why("Segments in a live playlist; RFC 8216 wants three at least, each costs memory."),
     row("hls.low_latency", |c| &mut c.hls.low_latency)
         .env("LOW_LATENCY_HLS")
-        .why("Tell players the parts of a segment as they come: LL-HLS, one to two seconds behind live."),
+        .why("Tell players of segments as they are made: LL-HLS and LL-DASH, about two seconds behind live."),
     row("hls.low_latency_except", |c| &mut c.hls.low_latency_except)
         .why("Streams for which the opposite of low_latency holds: [\"name\"]."),
     row("hls.path", |c| &mut c.hls.path)
@@ -127,13 +127,13 @@ pub static SETTINGS: &[Setting] = &[
         .why("Token of the API, shown as Authorization: Bearer; empty keeps it closed but in weir dev."),
     row("viewers.tracking_enabled", |c| &mut c.viewers.tracking_enabled)
         .env("VIEWER_TRACKING_ENABLED")
-        .why("Count the viewers of HLS; false is the same as identity = \"off\"."),
+        .why("Count the viewers of HLS and DASH; false is the same as identity = \"off\"."),
     row("viewers.identity", |c| &mut c.viewers.identity)
         .why("session: a random id in the URL; hash: salted, of address and agent, in memory only; off."),
     row("viewers.timeout", |c| &mut c.viewers.timeout)
         .env("VIEWER_TIMEOUT_SECONDS")
         .range(1..=3600)
-        .why("Seconds without a request after which an HLS viewer has left."),
+        .why("Seconds without a request after which a viewer of HLS or DASH has left."),
     row("edge.source_host", |c| &mut c.edge.source_host)
         .env("SOURCE_HOST")
         .why("RTMP server that streams nobody publishes here are fetched from; empty for none."),
