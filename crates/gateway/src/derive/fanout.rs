@@ -410,3 +410,6 @@ fn write(socket: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 fn len(slices: &[IoSlice<'_>]) -> usize {
     slices.iter().map(|slice| slice.len()).sum()
 }
+
+#[cfg(test)]
+mod tests;
