@@ -261,6 +261,7 @@ impl Packager {
             span: current.segment.presented(),
             program_date_time: self.wall,
             parts: std::mem::take(&mut current.segment.parts),
+            archived: None,
         })
     }
 }

@@ -55,6 +55,8 @@ pub struct Config {
     pub rtmp: Rtmp,
     /// HLS out.
     pub hls: Hls,
+    /// What was read from the disk of late.
+    pub cache: Cache,
     /// The same over TLS.
     pub tls: Tls,
     /// What a joining viewer starts with.
@@ -124,6 +126,19 @@ pub struct Hls {
     pub low_latency_except: Vec<StreamName>,
     /// The folder that live streams are written to as well, if any.
     pub path: Option<PathBuf>,
+    /// How far back viewers can go; zero for no further than the live playlist.
+    pub dvr_window: Duration,
+    /// MiB per stream that memory holds of that.
+    pub dvr_memory_mb: usize,
+}
+
+/// `[cache]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Objects that are kept after they were read from the disk.
+    pub max_entries: usize,
+    /// MiB of them.
+    pub max_size_mb: usize,
 }
 
 /// `[tls]`
@@ -294,6 +309,13 @@ pub fn load(mode: Mode, sources: &Sources) -> Result<Loaded, Vec<Problem>> {
         let warning = "[tls] has no effect without a certificate: set tls.cert";
         config.warnings.push(warning.to_owned());
     }
+    if !config.hls.dvr_window.is_zero() && config.hls.path.is_none() {
+        config.warnings.push(
+            "without HLS_PATH, viewers can rewind only as far as hls.dvr_memory_mb reaches, however long \
+             hls.dvr_window is"
+                .to_owned(),
+        );
+    }
     if config.edge.source_app.is_empty() {
         let origin = origins.get("edge.source_app").cloned();
         let text =
@@ -372,6 +394,17 @@ impl Default for Hls {
             low_latency: true,
             low_latency_except: Vec::new(),
             path: None,
+            dvr_window: Duration::ZERO,
+            dvr_memory_mb: 64,
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            max_entries: 1000,
+            max_size_mb: 256,
         }
     }
 }
@@ -460,7 +493,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 49] = [
+    const OTHER: [(&str, &str); 53] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
@@ -480,6 +513,10 @@ mod tests {
         ("hls.low_latency", "false"),
         ("hls.low_latency_except", "stage,lobby"),
         ("hls.path", "segments"),
+        ("hls.dvr_window", "3600"),
+        ("hls.dvr_memory_mb", "5"),
+        ("cache.max_entries", "5"),
+        ("cache.max_size_mb", "5"),
         ("tls.cert", "cert.pem"),
         ("tls.key", "key.pem"),
         ("tls.ca", "ca.pem"),

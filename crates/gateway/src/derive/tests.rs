@@ -10,6 +10,7 @@ use weir_media::{
 };
 
 use super::*;
+use crate::read_cache::{self, ReadCache};
 
 /// Baseline 640x360, made by x264.
 const AVCC: &[u8] = &[
@@ -242,4 +243,74 @@ fn a_head_comes_first_and_again_with_each_epoch() {
         marker(joins)
     });
     assert_eq!(out[0], marker(false));
+}
+
+/// Pushes pictures until something is published of which `wanted` holds.
+async fn push_until(
+    source: &mut Source,
+    updates: &hls::Updates,
+    wanted: impl Fn(&hls::Published) -> bool,
+) -> Arc<hls::Published> {
+    for _ in 0..1_000 {
+        let sync = source.at_ms.is_multiple_of(1_000);
+        source.frame(sync);
+        // The packager runs before the next picture comes.
+        tokio::task::yield_now().await;
+        if let Some(published) = updates.borrow().clone().filter(|new| wanted(new)) {
+            return published;
+        }
+    }
+    panic!("nothing of that kind is published");
+}
+
+/// The rewind playlist of the video, and how many parts there are of the segment after it.
+fn rewind(published: &hls::Published) -> (&hls::Playlist, usize) {
+    let video = published.snapshot.rendition("video").unwrap();
+    let parts = video.open.as_ref().map_or(0, |open| open.parts.len());
+    (published.rewind_playlist(video, false).unwrap(), parts)
+}
+
+#[tokio::test]
+async fn a_rewind_playlist_is_rendered_once_a_segment() {
+    let name = StreamName::parse("rewound").unwrap();
+    let mut source = Source::new(&name);
+    let config = hls::Config {
+        packaging: hls::Packaging {
+            segment_ms: 1_000,
+            part_ms: 333,
+            playlist_segments: 3,
+            rewind: hls::Rewind {
+                window_us: 60_000_000,
+                memory_bytes: 1 << 20,
+            },
+        },
+        low_latency: true,
+        low_latency_except: Arc::new([]),
+    };
+    let cache = ReadCache::new(read_cache::Limits {
+        entries_max: 1,
+        bytes_max: 1,
+    });
+    let outputs = hls::Outputs::new(config, Tasks::default(), None, cache);
+    let updates = outputs.of(source.stream());
+    let segments = |published: &hls::Published| {
+        let video = published.snapshot.rendition("video").unwrap();
+        video.rewindable().count()
+    };
+    let first = push_until(&mut source, &updates, |new| segments(new) >= 10).await;
+    let (playlist, parts) = rewind(&first);
+    let second = push_until(&mut source, &updates, |new| rewind(new).1 > parts).await;
+    assert_eq!(segments(&second), segments(&first));
+    assert!(std::ptr::eq(playlist, rewind(&second).0), "rendered again");
+    let third = push_until(&mut source, &updates, |new| {
+        segments(new) > segments(&first)
+    })
+    .await;
+    assert!(third.snapshot.renditions[0].listed().count() < segments(&third));
+    let text = &rewind(&third).0.plain;
+    assert_ne!(text, &playlist.plain);
+    assert_eq!(
+        outputs.rewindable(&name),
+        Duration::from_secs(segments(&third) as u64)
+    );
 }

@@ -4,15 +4,34 @@ use std::fmt::Write as _;
 
 use weir_media::{Kind, codec::Codec};
 
-use super::independent;
+use super::{LIVE, REWIND, Start, independent};
 use crate::window::{Rendition, Segment, Snapshot};
 
 /// The multivariant playlist. `query` is appended to every URI: it carries the viewer's session.
 #[must_use]
 pub fn multivariant(snapshot: &Snapshot, query: &str) -> String {
+    playlist(snapshot, LIVE, None, query)
+}
+
+/// The multivariant playlist for a viewer who begins in the rewind window; `start` must lie within it.
+#[must_use]
+pub fn rewind_multivariant(snapshot: &Snapshot, start: Start, query: &str) -> String {
+    playlist(snapshot, REWIND, Some(start), query)
+}
+
+/// `media` is what the media playlists are called.
+fn playlist(snapshot: &Snapshot, media: &str, start: Option<Start>, query: &str) -> String {
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:6\n");
-    if snapshot.renditions.iter().all(independent) {
+    let renditions = snapshot.renditions.iter();
+    let is_independent = |rendition: &Rendition| match start {
+        Some(_) => independent(rendition.rewindable()),
+        None => independent(rendition.listed()),
+    };
+    if renditions.clone().all(is_independent) {
         text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
+    }
+    if let Some(start) = start {
+        let _ = writeln!(text, "#EXT-X-START:TIME-OFFSET={start},PRECISE=YES");
     }
     let video = snapshot
         .renditions
@@ -30,7 +49,7 @@ pub fn multivariant(snapshot: &Snapshot, query: &str) -> String {
         let _ = writeln!(
             text,
             "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Default\",LANGUAGE=\"und\",DEFAULT=YES,AUTOSELECT=YES,\
-             CHANNELS=\"{channels}\",URI=\"{}/index.m3u8{query}\"",
+             CHANNELS=\"{channels}\",URI=\"{}/{media}{query}\"",
             audio.name()
         );
     }
@@ -43,7 +62,7 @@ pub fn multivariant(snapshot: &Snapshot, query: &str) -> String {
         } else {
             ""
         };
-        let _ = writeln!(text, "{group}\n{}/index.m3u8{query}", lead.name());
+        let _ = writeln!(text, "{group}\n{}/{media}{query}", lead.name());
     }
     text
 }
@@ -54,7 +73,7 @@ pub fn multivariant(snapshot: &Snapshot, query: &str) -> String {
 pub fn ts_multivariant(snapshot: &Snapshot, variant: &str, query: &str) -> Option<String> {
     let ts = snapshot.ts.as_ref()?;
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:3\n");
-    if independent(ts) {
+    if independent(ts.listed()) {
         text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
     }
     let tracks: Vec<&Rendition> = snapshot.renditions.iter().collect();

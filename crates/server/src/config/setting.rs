@@ -97,6 +97,18 @@ pub static SETTINGS: &[Setting] = &[
         .other_env("HLS_STORAGE")
         .flag("hls-storage")
         .why("Folder to write live HLS to as well, for a web server; empty keeps it in memory only."),
+    row("hls.dvr_window", |c| &mut c.hls.dvr_window)
+        .range(0..=604_800)
+        .why("Seconds that viewers can rewind, at /live/{name}/index.m3u8?start=-120; 0 for the live playlist."),
+    row("hls.dvr_memory_mb", |c| &mut c.hls.dvr_memory_mb)
+        .range(0..=1_048_576)
+        .why("MiB per stream of the rewind window in memory; older segments are read from HLS_PATH, if set."),
+    row("cache.max_entries", |c| &mut c.cache.max_entries)
+        .range(1..=100_000)
+        .why("Segments kept for 30 s after they were read from the disk, so that others need not."),
+    row("cache.max_size_mb", |c| &mut c.cache.max_size_mb)
+        .range(1..=1_048_576)
+        .why("MiB of such segments; whichever bound comes first."),
     row("tls.cert", |c| &mut c.tls.cert)
         .why("PEM file of the certificate and its chain; turns HTTPS and RTMPS on; changes take effect."),
     row("tls.key", |c| &mut c.tls.key)

@@ -10,6 +10,7 @@ mod crowd;
 mod dash;
 mod deploy;
 mod e2e_bench;
+mod e2e_rewind;
 mod flv;
 mod hls;
 mod hls_watch;
