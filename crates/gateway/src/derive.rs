@@ -9,11 +9,12 @@ mod fanout;
 mod head;
 pub mod hls;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use weir_hub::{Cursor, Feed, Item, Join, LagLimit, MediaItem, Retention, RunId, Stream};
+use tokio::time::Instant;
+use weir_hub::{Cursor, Feed, Item, Join, LagLimit, MediaItem, Read, Retention, RunId, Stream};
 use weir_media::{Epoch, StreamName, Track, container::flv::TagKind};
 use weir_package::{flv, ts};
 use weir_proto::rtmp::chunk;
@@ -78,10 +79,30 @@ impl Item for Shared {
     }
 }
 
+/// How long what is new may be held back, so that more of it is written at once.
+#[derive(Debug, Clone, Default)]
+pub struct Coalescing {
+    /// Between two wakes of a stream at least.
+    pub interval: Duration,
+    /// The streams whose every frame is written when it comes.
+    pub except: Arc<[StreamName]>,
+}
+
+impl Coalescing {
+    fn interval(&self, name: &StreamName) -> Duration {
+        if self.except.contains(name) {
+            Duration::ZERO
+        } else {
+            self.interval
+        }
+    }
+}
+
 /// The derived feeds of all streams.
 #[derive(Debug, Clone, Default)]
 pub struct Derived {
     feeds: Arc<Mutex<Feeds>>,
+    coalescing: Coalescing,
 }
 
 type Feeds = HashMap<(StreamName, Format), Output>;
@@ -116,6 +137,15 @@ pub struct Reader {
 }
 
 impl Derived {
+    /// No feeds yet.
+    #[must_use]
+    pub fn new(coalescing: Coalescing) -> Self {
+        Self {
+            feeds: Arc::default(),
+            coalescing,
+        }
+    }
+
     /// A reader of `stream` in `format`; starts the deriving when nobody reads it yet.
     #[must_use]
     pub fn join(
@@ -143,11 +173,10 @@ impl Derived {
         feeds.insert(key.clone(), output);
         let source = stream.feed().cursor(join, LagLimit::RING);
         let (derived, run) = (self.clone(), stream.run());
+        let interval = self.coalescing.interval(stream.name());
         tasks.spawn(async move {
-            derive(Encoder::new(&key), source, &feed, || {
-                derived.retire(&key, run)
-            })
-            .await;
+            let retire = || derived.retire(&key, run);
+            derive(Encoder::new(&key), source, &feed, interval, retire).await;
             feed.close();
         });
         reader
@@ -169,19 +198,26 @@ impl Derived {
     }
 }
 
-/// Fills `out` until the stream ends or `retire` agrees that nobody reads it any more.
+/// Fills `out`, at most once each `interval`, until the stream ends or `retire` agrees that nobody reads it any more.
 async fn derive(
     mut encoder: Encoder,
     mut source: Cursor<MediaItem>,
     out: &Feed<Shared>,
+    interval: Duration,
     retire: impl Fn() -> bool,
 ) {
     let (mut items, mut newest) = (Vec::new(), None);
+    let mut due = Instant::now();
     loop {
         tokio::select! {
             more = source.next(&mut items) => if more.is_none() { break },
             () = out.unread() => if retire() { return },
         }
+        if Instant::now() < due {
+            tokio::time::sleep_until(due).await;
+            while let Read::Items { .. } = source.read(&mut items) {}
+        }
+        due = Instant::now() + interval;
         newest = items.last().cloned().or(newest);
         out.push(encoder.bursts(items.drain(..)));
     }
