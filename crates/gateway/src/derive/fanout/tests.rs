@@ -1,3 +1,5 @@
+//! Viewers served together over real sockets: what each gets, and when it gets itself back.
+
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::{
