@@ -55,12 +55,20 @@ pub struct Plan {
     pub duration: Duration,
     /// Media that a viewer holds before it plays; none for what is usual with the protocol.
     pub buffer: Option<Duration>,
-    /// Whether viewers of LL-HLS fetch parts, and not playlists only.
+    /// Whether viewers of LL-HLS fetch media, and not only the playlist of pictures.
     pub fetches: bool,
     /// Threads; none for one on each core that we may use.
     pub threads: Option<usize>,
     /// Addresses that connections come from, in turn; none for the system's choice.
     pub sources: Vec<IpAddr>,
+}
+
+impl Plan {
+    /// Connections at most.
+    fn connections(&self) -> usize {
+        let each = self.protocol.connections(self.fetches);
+        self.viewers.saturating_mul(each)
+    }
 }
 
 /// Why nothing could be measured.
@@ -113,8 +121,7 @@ pub struct Outcome {
 /// # Errors
 /// It cannot begin.
 pub fn run(plan: &Plan, server: Option<&Meter>) -> Result<Outcome, Error> {
-    let connections = plan.viewers.saturating_mul(plan.protocol.connections());
-    raise_descriptor_limit(connections).map_err(Error::Descriptors)?;
+    raise_descriptor_limit(plan.connections()).map_err(Error::Descriptors)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -152,8 +159,7 @@ impl Crowd {
         let Some((host, port)) = addresses.first().map(|address| address.host()) else {
             return Err(http::Error::Url.into());
         };
-        let connections = plan.viewers.saturating_mul(plan.protocol.connections());
-        let route = Route::new((&host, port), connections, &plan.sources).await;
+        let route = Route::new((&host, port), plan.connections(), &plan.sources).await;
         let route = Arc::new(route.map_err(Error::Resolve)?);
         let cores = Crew::cores();
         let shared = Arc::new(Shared::default());

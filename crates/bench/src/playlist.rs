@@ -129,8 +129,8 @@ pub enum Error {
     #[error("a segment is longer than the target duration")]
     TooLong,
     /// A part is longer than the target of parts, or shorter than parts within a segment may be.
-    #[error("a part is longer than PART-TARGET, or shorter than 85 % of it")]
-    PartDuration,
+    #[error("a part lasts {0:?} where PART-TARGET is {1:?}")]
+    PartDuration(Duration, Duration),
     /// The durations of the parts do not add up.
     #[error("the parts of a segment do not last as long as it does")]
     PartSum,
@@ -339,13 +339,13 @@ impl Reader {
             let missing = Error::Missing("EXT-X-PART-INF");
             let target = self.playlist.part_target.ok_or(missing)?;
             let least = target.mul_f64(PART_SHARE_MIN);
-            let is_long = parts.iter().any(|part| part.duration > target);
-            let is_short = parts.windows(2).any(|pair| match pair {
-                [part, next] => part.number == next.number && part.duration < least,
-                _ => false,
+            let longer = parts.iter().find(|part| part.duration > target);
+            let shorter = parts.windows(2).find_map(|pair| match pair {
+                [part, next] if part.number == next.number && part.duration < least => Some(part),
+                _ => None,
             });
-            if is_long || is_short {
-                return Err(Error::PartDuration);
+            if let Some(part) = longer.or(shorter) {
+                return Err(Error::PartDuration(part.duration, target));
             }
         }
         Ok(self.playlist)
@@ -544,18 +544,22 @@ mod tests {
 
     #[test]
     fn parts_are_judged() {
+        let part_duration = |target_ms| {
+            let part = Duration::from_millis(500);
+            Error::PartDuration(part, Duration::from_millis(target_ms))
+        };
         for (from, to, expected) in [
             ("=0.25,", "=0.2501,", None),
             ("=0.25,", "=0.3,", Some(Error::PartSum)),
             (
                 "PART-TARGET=0.5",
                 "PART-TARGET=0.4",
-                Some(Error::PartDuration),
+                Some(part_duration(400)),
             ),
             (
                 "PART-TARGET=0.5",
                 "PART-TARGET=0.6",
-                Some(Error::PartDuration),
+                Some(part_duration(600)),
             ),
             (
                 "#EXT-X-PART-INF:PART-TARGET=0.5\n",

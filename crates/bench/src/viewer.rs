@@ -72,11 +72,12 @@ impl Protocol {
         }
     }
 
-    /// Connections that a viewer of it has at most.
+    /// Connections that a viewer of it has at most, if it `fetches` media.
     #[must_use]
-    pub const fn connections(self) -> usize {
+    pub const fn connections(self, fetches: bool) -> usize {
         match self {
             Self::Rtmp | Self::Flv | Self::WsFlv | Self::Hls => 1,
+            Self::LlHls if !fetches => 1,
             // Pictures and sound.
             Self::LlHls => 2,
             // And the manifest.
@@ -101,7 +102,7 @@ pub(crate) struct Seat {
     pub(crate) route: Arc<Route>,
     /// What its model of a player holds before it begins.
     pub(crate) buffer: Duration,
-    /// Whether it fetches media, and not playlists only.
+    /// Whether it fetches media, and not only the playlist of pictures.
     pub(crate) fetches: bool,
     pub(crate) tally: Arc<Mutex<Tally>>,
     pub(crate) shared: Arc<Shared>,

@@ -38,6 +38,13 @@ struct Refresh {
     patience: Patience,
 }
 
+/// The manifest as it is known.
+struct Known {
+    manifest: Arc<Manifest>,
+    /// How often it could not be had.
+    outages: u32,
+}
+
 /// Who fetches pictures, or sound.
 struct Media {
     connection: Connection,
@@ -53,6 +60,8 @@ struct Media {
     is_witness: bool,
     /// Whether requests have failed, so that it may be far behind.
     is_lost: bool,
+    /// Outages of the manifest so far.
+    outages: u32,
 }
 
 impl Viewer {
@@ -68,6 +77,7 @@ impl Viewer {
             init: None,
             is_witness: seat.is_witness(),
             is_lost: false,
+            outages: 0,
         };
         Self {
             manifest: Refresh {
@@ -85,7 +95,10 @@ impl Viewer {
     /// Plays until it goes wrong.
     pub(super) async fn watch(&mut self, url: &Url) -> Result<(), Error> {
         let (url, manifest) = self.manifest.load(url).await?;
-        let (current, known) = watch::channel(manifest);
+        let (current, known) = watch::channel(Known {
+            manifest,
+            outages: 0,
+        });
         let playing = async {
             tokio::try_join!(
                 self.pictures.follow(&url, known.clone()),
@@ -118,10 +131,10 @@ impl Refresh {
     }
 
     /// Keeps `current` what it is, until that cannot be done.
-    async fn refresh(&mut self, url: &Url, current: &watch::Sender<Arc<Manifest>>) -> Error {
-        let available = current.borrow().available;
+    async fn refresh(&mut self, url: &Url, current: &watch::Sender<Known>) -> Error {
+        let available = current.borrow().manifest.available;
         loop {
-            let pause = current.borrow().update;
+            let pause = current.borrow().manifest.update;
             // Nothing more comes of a manifest that does not say when; who plays it ends by itself.
             let Some(pause) = pause else {
                 return std::future::pending().await;
@@ -133,12 +146,13 @@ impl Refresh {
                 }
                 Ok((_, manifest)) => {
                     self.patience.recover();
-                    current.send_replace(manifest);
+                    current.send_modify(|known| known.manifest = manifest);
                 }
                 Err(error) => {
                     if let Err(error) = self.patience.bear(error).await {
                         return error;
                     }
+                    current.send_modify(|known| known.outages += 1);
                 }
             }
         }
@@ -147,13 +161,14 @@ impl Refresh {
 
 impl Media {
     /// Fetches one segment after the other.
-    async fn follow(
-        &mut self,
-        url: &Url,
-        mut known: watch::Receiver<Arc<Manifest>>,
-    ) -> Result<(), Error> {
+    async fn follow(&mut self, url: &Url, mut known: watch::Receiver<Known>) -> Result<(), Error> {
         loop {
-            let manifest = Arc::clone(&known.borrow_and_update());
+            let manifest = {
+                let known = known.borrow_and_update();
+                self.is_lost |= known.outages > self.outages;
+                self.outages = known.outages;
+                Arc::clone(&known.manifest)
+            };
             let Some((period, track, segment)) = self.next(&manifest) else {
                 if !manifest.is_live || known.changed().await.is_err() {
                     return Ok(());

@@ -82,7 +82,9 @@ impl Viewer {
                 Ok(false) => return Ok(()),
                 Err(error) if self.screen.is_served() => {
                     self.patience.bear(error).await?;
-                    rendition.is_lost = true;
+                    for rendition in &mut renditions {
+                        rendition.is_lost = true;
+                    }
                 }
                 Err(error) => return Err(error),
             }

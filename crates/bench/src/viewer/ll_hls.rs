@@ -42,7 +42,7 @@ struct Rendition {
     screen: Option<Screen>,
     patience: Patience,
     continuity: Continuity,
-    /// Whether parts are fetched, and not playlists only.
+    /// Whether media is fetched, and not only the playlist.
     fetches: bool,
     is_served: bool,
     /// The part that comes next, once the first is chosen.
@@ -90,6 +90,7 @@ impl Viewer {
         let urls = media_playlists(&mut pictures.connection, &pictures.shared, url).await?;
         match &urls[..] {
             [url] => pictures.follow(url).await,
+            [url, ..] if !pictures.fetches => pictures.follow(url).await,
             [of_pictures, of_sound, ..] => {
                 tokio::try_join!(pictures.follow(of_pictures), sound.follow(of_sound))?;
                 Ok(())

@@ -77,7 +77,7 @@ enum Command {
     LlHls {
         #[command(flatten)]
         viewers: Viewers,
-        /// Wait for playlists, and fetch no parts
+        /// Wait for the playlist of pictures, and fetch nothing
         #[arg(long)]
         playlists_only: bool,
     },

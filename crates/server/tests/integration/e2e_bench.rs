@@ -1,10 +1,10 @@
 //! `weir bench` from outside: it publishes to a server and watches it, and says that all is whole.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Dir, PATIENCE, Weir, process::Process, wait_until};
+use crate::support::{Dir, PATIENCE, Weir, bench, wait_until};
 
 /// Viewers of each protocol.
 const VIEWERS: u64 = 6;
@@ -177,10 +177,4 @@ fn check(protocol: &str, report: &Value) {
             .is_some_and(|cores| cores > 0),
         "{protocol}"
     );
-}
-
-fn bench(arguments: &str) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    command.arg("bench").args(arguments.split(' ')).env_clear();
-    Process::start(command)
 }

@@ -256,6 +256,13 @@ fn listening(log: &str, protocol: &str) -> Option<SocketAddr> {
     fields(line)["addr"].as_str()?.parse().ok()
 }
 
+/// A running `weir bench` with these arguments, which contain no blanks.
+pub(crate) fn bench(arguments: &str) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.arg("bench").args(arguments.split(' ')).env_clear();
+    Process::start(command)
+}
+
 /// Whether something accepts connections there.
 pub(crate) fn accepts(addr: SocketAddr) -> bool {
     TcpStream::connect_timeout(&addr, Duration::from_secs(1)).is_ok()
