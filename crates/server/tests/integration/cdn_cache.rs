@@ -5,7 +5,8 @@ use std::{fs, net::SocketAddr, path::Path};
 use serde_json::Value;
 
 use crate::support::{
-    Dir, PATIENCE, Weir, bench, free_addr, nginx::Nginx, process::Process, wait_until,
+    Dir, PATIENCE, Weir, bench, free_addr, nginx::Nginx, process::Process, varnish::Varnish,
+    wait_until,
 };
 
 /// Players of LL-HLS behind the proxy.
@@ -18,6 +19,9 @@ const HIT_RATIO_MIN: f64 = 0.95;
 /// The addresses in the examples: that of Weir, and where nginx listens.
 const EXAMPLE_ORIGIN: &str = "127.0.0.1:8084";
 const EXAMPLE_LISTEN: &str = "listen 8090;";
+const EXAMPLE_PORT: &str = "\"8084\"";
+/// Requests that players make at least: playlists and parts of two renditions, three a second. Half of that will do.
+const REQUESTS_MIN: u64 = PLAYERS * WATCH_S * 2 * 2 * 3 / 2;
 
 /// A server with a stream that players of LL-HLS can begin to watch, and its listener for CDNs.
 fn start() -> (Weir, SocketAddr, Process) {
@@ -55,33 +59,41 @@ fn e2e_nginx_answers_for_weir() {
         .replace(EXAMPLE_LISTEN, &format!("listen {addr};"));
     let nginx = Nginx::proxy(addr, &conf);
     watch(nginx.addr());
-    let requests = nginx.requests();
+    check(&nginx.requests(), "HIT ");
+}
+
+#[test]
+fn e2e_varnish_answers_for_weir() {
+    let (_weir, cdn, _publisher) = start();
+    let vcl = example("vcl");
+    let port = format!("\"{}\"", cdn.port());
+    assert!(vcl.contains(EXAMPLE_PORT), "{vcl}");
+    let varnish = Varnish::start(&vcl.replace(EXAMPLE_PORT, &port));
+    watch(varnish.addr());
+    wait_until("all is logged", PATIENCE, || {
+        varnish.requests().lines().count() as u64 > REQUESTS_MIN
+    });
+    check(&varnish.requests(), "hit ");
+}
+
+/// Nothing was refused, and the proxy got nearly nothing from Weir.
+fn check(requests: &str, hit: &str) {
     let refused = requests
         .lines()
         .find(|line| line.split(' ').nth(1) != Some("200"));
     assert_eq!(refused, None);
-    for (kind, is_one) in [
-        ("playlists", is_playlist as fn(&str) -> bool),
-        ("objects", |line| !is_playlist(line)),
-    ] {
-        let of_kind: Vec<&str> = requests.lines().filter(|line| is_one(line)).collect();
-        let hits = of_kind
-            .iter()
-            .filter(|line| line.starts_with("HIT "))
-            .count();
-        let ratio = hits as f64 / of_kind.len() as f64;
-        assert!(
-            ratio >= HIT_RATIO_MIN,
-            "{kind}: {hits} of {}",
-            of_kind.len()
-        );
-        // Two renditions with three parts a second.
-        let expected = PLAYERS * WATCH_S * 2 * 3;
-        assert!(
-            of_kind.len() as u64 > expected / 2,
-            "{kind}: {}",
-            of_kind.len()
-        );
+    assert!(requests.lines().count() as u64 > REQUESTS_MIN);
+    for (kind, playlists) in [("playlists", true), ("objects", false)] {
+        let of_kind = requests
+            .lines()
+            .filter(|line| is_playlist(line) == playlists);
+        let (mut hits, mut all) = (0, 0);
+        for line in of_kind {
+            hits += u32::from(line.starts_with(hit));
+            all += 1;
+        }
+        let ratio = f64::from(hits) / f64::from(all);
+        assert!(ratio >= HIT_RATIO_MIN, "{kind}: {hits} of {all}");
     }
 }
 

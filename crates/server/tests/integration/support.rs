@@ -15,6 +15,7 @@ pub(crate) mod player;
 pub(crate) mod process;
 pub(crate) mod rtmp;
 pub(crate) mod tls;
+pub(crate) mod varnish;
 
 use std::{
     fs,
