@@ -299,3 +299,112 @@ impl Witness {
         count > 0 && count == self.parts as usize && media.next_part().0 > self.number
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashMap,
+        io::{BufRead as _, BufReader, Write as _},
+        net::{Ipv4Addr, SocketAddr, TcpListener},
+        thread,
+    };
+
+    use super::*;
+    use crate::{
+        socket::Route,
+        viewer::{self, Address, Protocol},
+    };
+
+    const ENDED: &str = "the server ended the stream";
+    const NOT_ITS_PARTS: &str = "a segment is not its parts put together";
+
+    /// A box that holds one byte.
+    fn one(byte: u8) -> Vec<u8> {
+        [&[0, 0, 0, 9], &b"free"[..], &[byte]].concat()
+    }
+
+    /// A segment of two parts, and how it is as a whole; nothing follows it.
+    fn objects(parts: [u8; 2], whole: [u8; 2]) -> HashMap<String, Vec<u8>> {
+        let playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=1\n\
+            #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=3\n#EXT-X-MEDIA-SEQUENCE:7\n\
+            #EXT-X-PART:DURATION=1,URI=\"7.0\",INDEPENDENT=YES\n#EXT-X-PART:DURATION=1,URI=\"7.1\"\n\
+            #EXTINF:2,\n7\n#EXT-X-ENDLIST\n";
+        let both = whole.map(one).concat();
+        [
+            ("a.m3u8", playlist.as_bytes().to_vec()),
+            ("7.0", one(parts[0])),
+            ("7.1", one(parts[1])),
+            ("7", both),
+        ]
+        .map(|(name, bytes)| (format!("/{name}"), bytes))
+        .into()
+    }
+
+    /// Answers the requests of one connection.
+    fn serve(listener: &TcpListener, objects: &HashMap<String, Vec<u8>>) {
+        let (mut socket, _) = listener.accept().expect("the viewer connects");
+        let requests = BufReader::new(socket.try_clone().expect("it can be cloned"));
+        let lines = requests.lines().map_while(Result::ok);
+        for line in lines.filter(|line| line.starts_with("GET ")) {
+            let path = line.split(' ').nth(1).expect("a request has a path");
+            let body = objects.get(path).expect("there is such an object");
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            let answer = [head.as_bytes(), body].concat();
+            socket.write_all(&answer).expect("the viewer reads");
+        }
+    }
+
+    /// What a witness finds wrong.
+    fn watch(objects: HashMap<String, Vec<u8>>, shared: &Arc<Shared>) -> Vec<String> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("there is a port");
+        // The ledger knows the place by its address, so it is the same for all.
+        let addr: SocketAddr = listener.local_addr().expect("it is bound");
+        let server = thread::spawn(move || serve(&listener, &objects));
+        let url = Url::parse("http://place/a.m3u8").expect("it is one");
+        let tally = Arc::new(Mutex::new(Tally::new()));
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("it can be built");
+        let (_over, is_over) = tokio::sync::watch::channel(false);
+        runtime.block_on(async {
+            let host = (Ipv4Addr::LOCALHOST.to_string(), addr.port());
+            let route = Route::new((&host.0, host.1), 1, &[]).await;
+            viewer::watch(Seat {
+                number: 0,
+                protocol: Protocol::LlHls,
+                address: Arc::new(Address::Http(url)),
+                route: Arc::new(route.expect("an address needs no resolving")),
+                buffer: Duration::ZERO,
+                fetches: true,
+                tally: Arc::clone(&tally),
+                shared: Arc::clone(shared),
+                over: is_over,
+            })
+            .await;
+        });
+        server.join().expect("the server does not panic");
+        let tally = tally.lock();
+        assert_eq!(
+            (tally.counters.parts, tally.counters.compared_segments),
+            (2, 1)
+        );
+        tally.errors.keys().cloned().collect()
+    }
+
+    #[test]
+    fn a_segment_is_compared_with_its_parts() {
+        let watch = |parts, whole| watch(objects(parts, whole), &Arc::default());
+        assert_eq!(watch([1, 2], [1, 2]), [ENDED]);
+        assert_eq!(watch([1, 2], [1, 3]), [NOT_ITS_PARTS, ENDED]);
+    }
+
+    #[test]
+    fn an_object_stays_what_it_was() {
+        let shared = Arc::default();
+        assert_eq!(watch(objects([1, 2], [1, 2]), &shared), [ENDED]);
+        assert_eq!(watch(objects([1, 2], [1, 2]), &shared), [ENDED]);
+        assert_eq!(
+            watch(objects([1, 3], [1, 3]), &shared),
+            [OTHER_BYTES, ENDED]
+        );
+    }
+}
