@@ -33,11 +33,12 @@ check: ## Check format, lints, documentation, dependencies, layering and UI type
 	cargo test --workspace --locked $(PROFILE) --test tidy
 	npm --prefix web run check
 
-figures: ## Measure a release build and print the table of docs/benchmarks.md
+figures: ## Measure a release build and print the tables of docs/benchmarks.md
 	@scripts/install.sh build test
 	@scripts/build-ui.sh
 	cargo build --release --locked -p weir-server
 	@scripts/measure.py
+	@scripts/latency.py
 
 ui: ## Build the browser pages into web/dist
 	@scripts/install.sh build

@@ -12,6 +12,7 @@ pub mod derive;
 pub mod ingest;
 pub mod net;
 pub mod on_demand;
+pub mod read_cache;
 pub mod rtmp;
 
 use std::{sync::Arc, time::Duration};

@@ -187,9 +187,10 @@ impl Packager {
         let init = Init {
             discontinuity: mark.discontinuity,
             begins: Anchor {
-                media_us: mark.at_us,
-                wall: mark.epoch.anchor.wall_at(mark.at_us),
+                media_us: mark.epoch_us,
+                wall: mark.epoch.anchor.wall_at(mark.epoch_us),
             },
+            tracks: mark.epoch.tracks.len(),
             track: track.clone(),
             bytes: fmp4::init(track),
         };
@@ -260,6 +261,7 @@ impl Packager {
             span: current.segment.presented(),
             program_date_time: self.wall,
             parts: std::mem::take(&mut current.segment.parts),
+            archived: None,
         })
     }
 }

@@ -50,6 +50,8 @@ pub struct Mark {
     pub at_us: i64,
     /// Where the output before the mark ends: at the mark, or before the gap between two epochs.
     pub ends_us: i64,
+    /// Where the epoch of what comes behind the mark begins, microseconds.
+    pub epoch_us: i64,
     /// What ends here.
     pub cut: Cut,
     /// Media sequence number of the segment that begins, or goes on, here.
@@ -107,6 +109,7 @@ pub struct Cutter {
     chunk: u32,
     composition: Option<i64>,
     epoch: Option<Arc<Epoch>>,
+    epoch_us: i64,
     segment_start_us: i64,
     part_start_us: i64,
     last_us: i64,
@@ -196,6 +199,7 @@ impl Cutter {
             chunk: 0,
             composition: None,
             epoch: None,
+            epoch_us: 0,
             segment_start_us: 0,
             part_start_us: 0,
             last_us: 0,
@@ -337,6 +341,7 @@ impl Cutter {
         }
         self.last_us = at_us;
         self.segment_start_us = at_us;
+        self.epoch_us = at_us;
         self.push_mark(at_us, ends_us, Cut::Epoch, marks);
     }
 
@@ -431,6 +436,7 @@ impl Cutter {
         marks.push_back(Mark {
             at_us,
             ends_us,
+            epoch_us: self.epoch_us,
             cut,
             msn: self.msn,
             discontinuity: self.discontinuity,

@@ -16,12 +16,11 @@ use std::{
 use weir_media::{Kind, codec::Codec};
 
 use crate::{
-    hls,
     name::{init_name, timed_segment_name},
     wall::iso8601,
     window::{Rendition, Segment, Snapshot, Span},
 };
-use timeline::{Period, Track};
+use timeline::{DEPTH_TARGETS_MIN, Period, Track};
 
 /// The media type of manifests (ISO/IEC 23009-1, annex C).
 pub const MEDIA_TYPE: &str = "application/dash+xml";
@@ -41,8 +40,6 @@ const LATENCY_TARGETS_MAX: i64 = 3;
 const DELAY_TARGETS: i64 = 3;
 /// How much longer than the target a segment may be (CONFORMANCE H3).
 const OVER_TARGET_MS: i64 = 500;
-/// A manifest reaches back at least as many target durations as a playlist (CONFORMANCE H8).
-const DEPTH_TARGETS_MIN: i64 = 3;
 
 const PROFILE: &str = "urn:mpeg:dash:profile:isoff-live:2011";
 /// Appended to the other.
@@ -109,7 +106,7 @@ fn presentation(
         "<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"{PROFILE}{low_latency_profile}\" \
          availabilityStartTime=\"{}\" publishTime=\"{}\" minBufferTime=\"{}\" maxSegmentDuration=\"{}\" ",
         iso8601(UNIX_EPOCH),
-        iso8601(timeline::published(snapshot, low_latency)),
+        iso8601(timeline::published(snapshot, periods)),
         Seconds(segment_ms),
         Seconds(longest_ms(snapshot, periods)),
     )?;
@@ -170,7 +167,7 @@ fn longest_ms(snapshot: &Snapshot, periods: &[Period<'_>]) -> i64 {
     let usual_ms = snapshot.target_s * 1_000 + OVER_TARGET_MS;
     let tracks = periods.iter().flat_map(|period| &period.tracks);
     let longest_ms = tracks.map(Track::longest_ms).max();
-    usual_ms.max(longest_ms.unwrap_or(0))
+    usual_ms.max(longest_ms.map_or(0, |ms| ms + 1))
 }
 
 /// A Period without `duration`: it ends where the next one starts, so a hole between the two is nobody's.
@@ -241,7 +238,7 @@ fn adaptation_set(
         iso8601(start),
     )?;
     segment_template(text, snapshot, low_latency, period, track)?;
-    representation(text, snapshot, track)?;
+    representation(text, track)?;
     writeln!(text, "    </AdaptationSet>")
 }
 
@@ -263,7 +260,7 @@ fn segment_template(
         timed_segment_name(run, period.discontinuity, "$Time$"),
     )?;
     if low_latency && !snapshot.ended {
-        let early_ms = (period.usual_ms - part_ms(snapshot)).max(0);
+        let early_ms = (period.longest_ms() - part_ms(snapshot)).max(0);
         let (seconds, ms) = (early_ms / 1_000, early_ms % 1_000);
         write!(
             text,
@@ -298,13 +295,13 @@ fn timeline_entries(text: &mut String, entries: &[Span]) -> fmt::Result {
     Ok(())
 }
 
-fn representation(text: &mut String, snapshot: &Snapshot, track: &Track<'_>) -> fmt::Result {
+fn representation(text: &mut String, track: &Track<'_>) -> fmt::Result {
     let codec = &track.init.track.codec;
     write!(
         text,
         "      <Representation id=\"{}\" bandwidth=\"{}\" codecs=\"{}\"",
         track.rendition.name(),
-        hls::peak_bps(track.rendition, snapshot.target_s),
+        track.peak_bps,
         codec.rfc6381(),
     )?;
     match codec {

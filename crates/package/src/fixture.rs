@@ -23,7 +23,7 @@ use weir_media::{
 
 use crate::{
     Config, Numbers, Segmenter, hls,
-    window::{Rendition, Segment, Snapshot},
+    window::{Rendition, Segment, Snapshot, rewind::Rewind},
 };
 use playlist::Playlist;
 
@@ -41,6 +41,10 @@ pub(crate) const CONFIG: Config = Config {
     segment_ms: 2_000,
     part_ms: 333,
     playlist_segments: 6,
+    rewind: Rewind {
+        window_us: 0,
+        memory_bytes: 0,
+    },
 };
 
 const RECORD: &str =
@@ -204,6 +208,10 @@ pub(crate) struct Packaged {
     pub(crate) segments: BTreeMap<&'static str, BTreeMap<u64, Arc<Segment>>>,
     /// The newest playlist of each rendition.
     pub(crate) playlists: BTreeMap<&'static str, Playlist>,
+    /// The newest rewind playlist of each rendition.
+    pub(crate) rewinds: BTreeMap<&'static str, Playlist>,
+    /// Whether the segment of a number is in a file.
+    pub(crate) is_stored: fn(u64) -> bool,
     /// The target duration of the first snapshot, and the time of the frame that brought it.
     pub(crate) target: Option<(i64, i64)>,
     made: u64,
@@ -220,6 +228,8 @@ impl Packaged {
             source,
             segments: BTreeMap::new(),
             playlists: BTreeMap::new(),
+            rewinds: BTreeMap::new(),
+            is_stored: |_| true,
             target: None,
             made: 0,
         }
@@ -268,6 +278,8 @@ impl Packaged {
     }
 
     fn look(&mut self, at_us: i64) {
+        let is_stored = self.is_stored;
+        self.segmenter.settle_rewind(|_, msn| is_stored(msn));
         let Some(snapshot) = self.segmenter.snapshot() else {
             return;
         };
@@ -277,14 +289,20 @@ impl Packaged {
             "the target duration never changes (H3)"
         );
         for rendition in &snapshot.renditions {
-            let now = Playlist::parse(&hls::media(&snapshot, rendition, hls::Form::Classic));
-            assert_eq!(now.target_s, target_s);
-            now.check_alone(rendition, self.source);
+            for (playlists, form) in [
+                (&mut self.playlists, hls::Form::Classic),
+                (&mut self.rewinds, hls::Form::Rewind),
+            ] {
+                let now = Playlist::parse(&hls::media(&snapshot, rendition, form));
+                assert_eq!(now.target_s, target_s);
+                now.check_alone(rendition, self.source);
+                if let Some(before) = playlists.get(rendition.name()) {
+                    now.check_after(before, self.source);
+                }
+                playlists.insert(rendition.name(), now);
+            }
             if self.source == Source::Whole {
                 check_parts(&snapshot, rendition);
-            }
-            if let Some(before) = self.playlists.get(rendition.name()) {
-                now.check_after(before, self.source);
             }
             let kept = self.segments.entry(rendition.name()).or_default();
             for segment in &rendition.segments {
@@ -296,7 +314,6 @@ impl Packaged {
                     "a listed segment never changes"
                 );
             }
-            self.playlists.insert(rendition.name(), now);
         }
     }
 }

@@ -7,18 +7,23 @@
 mod media;
 mod multivariant;
 pub mod reload;
+mod start;
 
 pub use media::{Form, media};
 pub(crate) use multivariant::peak_bps;
-pub use multivariant::{multivariant, ts_multivariant};
+pub use multivariant::{multivariant, rewind_multivariant, ts_multivariant};
+pub use start::{Start, StartError};
 
-use crate::window::Rendition;
+use crate::window::Segment;
 
 /// The media type of playlists (RFC 8216, section 4).
 pub const MEDIA_TYPE: &str = "application/vnd.apple.mpegurl";
+/// The live media playlist of a rendition, in its folder.
+pub const LIVE: &str = "index.m3u8";
+/// The rewind media playlist of a rendition, in its folder.
+pub const REWIND: &str = "rewind.m3u8";
 
-fn independent(rendition: &Rendition) -> bool {
-    rendition
-        .listed()
-        .all(|segment| segment.is_gap() || segment.independent())
+fn independent<'a, S: AsRef<Segment> + 'a>(listed: impl IntoIterator<Item = &'a S>) -> bool {
+    let mut listed = listed.into_iter().map(AsRef::as_ref);
+    listed.all(|segment| segment.is_gap() || segment.independent())
 }

@@ -4,14 +4,14 @@
 //! every name, so that none is ever used for other bytes (CONTRACT 1.7).
 //! Does not own: which objects there are ([`crate::window`]).
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use crate::window::Init;
 
 /// The name of a segment within its rendition. The run is part of it, so it is never used for other bytes.
 #[must_use]
 pub fn segment_name(run: &str, msn: u64) -> String {
-    format!("{run}-{msn}.m4s")
+    ObjectName::Segment { run, msn }.to_string()
 }
 
 /// The name of a segment within its rendition for those who know when it is presented: `time` is where its
@@ -24,19 +24,20 @@ pub fn timed_segment_name(run: &str, discontinuity: u64, time: impl Display) -> 
 /// The name of an MPEG-TS segment beside the playlists of its stream.
 #[must_use]
 pub fn ts_segment_name(run: &str, msn: u64) -> String {
-    format!("{run}-{msn}.ts")
+    ObjectName::TsSegment { run, msn }.to_string()
 }
 
 /// The name of an init object within its rendition.
 #[must_use]
 pub fn init_name(run: &str, init: &Init) -> String {
-    format!("init-{run}-{}.mp4", init.discontinuity)
+    let discontinuity = init.discontinuity;
+    ObjectName::Init { run, discontinuity }.to_string()
 }
 
 /// The name of a part within its rendition: that of its segment with the part's number in it, from 0.
 #[must_use]
 pub fn part_name(run: &str, msn: u64, part: u64) -> String {
-    format!("{run}-{msn}.{part}.m4s")
+    ObjectName::Part { run, msn, part }.to_string()
 }
 
 /// What an object name asks for.
@@ -120,6 +121,23 @@ impl<'a> ObjectName<'a> {
             run,
             msn: decimal(msn)?,
         })
+    }
+}
+
+/// The name as it stands in playlists, URLs and files.
+impl Display for ObjectName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment { run, msn } => write!(f, "{run}-{msn}.m4s"),
+            Self::TimedSegment {
+                run,
+                discontinuity,
+                time,
+            } => f.write_str(&timed_segment_name(run, *discontinuity, time)),
+            Self::Part { run, msn, part } => write!(f, "{run}-{msn}.{part}.m4s"),
+            Self::TsSegment { run, msn } => write!(f, "{run}-{msn}.ts"),
+            Self::Init { run, discontinuity } => write!(f, "init-{run}-{discontinuity}.mp4"),
+        }
     }
 }
 

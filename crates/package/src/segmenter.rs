@@ -16,7 +16,10 @@ use crate::{
         Cut, Cutter, HOLE_US_MAX, Lead, Mark, Numbers,
         follow::{Cuts, Follower},
     },
-    window::{Rendition, Segment, Snapshot},
+    window::{
+        Fits, Rendition, Segment, Snapshot,
+        rewind::{self, Rewind},
+    },
 };
 use transport::Transport;
 
@@ -38,6 +41,8 @@ pub struct Config {
     pub part_ms: u32,
     /// Segments in a playlist (`PLAYLIST_SIZE`).
     pub playlist_segments: usize,
+    /// What is kept beyond the live window.
+    pub rewind: Rewind,
 }
 
 /// Packages one run.
@@ -189,6 +194,14 @@ impl Segmenter {
     #[must_use]
     pub fn next_numbers(&self) -> Numbers {
         self.cuts.next_numbers()
+    }
+
+    /// Lets bytes of the rewind window leave memory where they are too many; to be called after segments became complete.
+    /// `is_stored` says whether the segment of a rendition and number is in a file, so that it stays listed.
+    pub fn settle_rewind(&mut self, is_stored: impl Fn(&'static str, u64) -> bool) {
+        let lanes = self.lanes.iter_mut();
+        let mut renditions: Vec<_> = lanes.map(|lane| &mut lane.rendition).collect();
+        rewind::settle(&mut renditions, self.config.rewind.memory_bytes, is_stored);
     }
 
     /// Counts the segments that became complete: a playlist of segments changes with it.
@@ -481,13 +494,21 @@ impl Lane {
 
     fn append(&mut self, segment: Segment, config: Config, target_s: Option<i64>) {
         self.segments_made += 1;
-        append(&mut self.rendition, segment, config, target_s);
+        let fits = Fits {
+            rewind_us: config.rewind.window_us,
+            ..live_window(config, target_s)
+        };
+        self.rendition.append(Arc::new(segment), &fits);
     }
 }
 
-fn append(rendition: &mut Rendition, segment: Segment, config: Config, target_s: Option<i64>) {
-    let listed_us_min = target_s.unwrap_or(0) * LISTED_TARGETS_MIN * i64::from(US);
-    rendition.append(Arc::new(segment), config.playlist_segments, listed_us_min);
+/// What fits into the playlists of a rendition that does not rewind.
+fn live_window(config: Config, target_s: Option<i64>) -> Fits {
+    Fits {
+        listed_max: config.playlist_segments,
+        listed_us_min: target_s.unwrap_or(0) * LISTED_TARGETS_MIN * i64::from(US),
+        rewind_us: 0,
+    }
 }
 
 #[cfg(test)]

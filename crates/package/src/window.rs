@@ -2,7 +2,9 @@
 //!
 //! Owns: segments, parts and init objects of each rendition, their names, and when they leave (CONFORMANCE H7–H9).
 //! A [`Snapshot`] is immutable and shared. Does not own: how the objects are made ([`crate::cmaf`]) or listed
-//! ([`crate::hls`]).
+//! ([`crate::hls`]), or what is kept beyond the live window ([`rewind`]).
+
+pub mod rewind;
 
 use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
@@ -11,6 +13,8 @@ use weir_media::{Anchor, Kind, Track};
 
 use crate::Config;
 
+use rewind::Past;
+
 /// An init object: what a player needs before any segment of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Init {
@@ -18,6 +22,8 @@ pub struct Init {
     pub discontinuity: u64,
     /// Where its epoch begins, the same for all tracks, and the wall time of that.
     pub begins: Anchor,
+    /// How many tracks its epoch has.
+    pub tracks: usize,
     /// The track it describes.
     pub track: Track,
     /// ftyp and moov.
@@ -38,7 +44,7 @@ pub struct Part {
 }
 
 /// A complete segment.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// Media sequence number.
     pub msn: u64,
@@ -54,8 +60,19 @@ pub struct Segment {
     pub span: Option<Span>,
     /// The wall time of its first sample.
     pub program_date_time: SystemTime,
-    /// Its parts, in order. None when the track was silent: then it is a gap.
+    /// Its parts, in order. None when the track was silent: then it is a gap. None either when it is archived.
     pub parts: Vec<Part>,
+    /// What its parts were, once their bytes have left memory; then only a file holds them.
+    pub archived: Option<Archived>,
+}
+
+/// What is known of the parts of a segment that memory no longer holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Archived {
+    /// Whether it starts with a sync sample.
+    pub independent: bool,
+    /// Size in bytes.
+    pub len: usize,
 }
 
 /// Presentation times on a track's timescale.
@@ -80,19 +97,25 @@ impl Segment {
     /// Whether it starts with a sync sample.
     #[must_use]
     pub fn independent(&self) -> bool {
-        self.parts.first().is_some_and(|part| part.independent)
+        match self.archived {
+            Some(archived) => archived.independent,
+            None => self.parts.first().is_some_and(|part| part.independent),
+        }
     }
 
     /// Whether the track was silent, so that there is nothing to fetch.
     #[must_use]
     pub fn is_gap(&self) -> bool {
-        self.parts.is_empty()
+        self.parts.is_empty() && self.archived.is_none()
     }
 
-    /// Size in bytes.
+    /// Size in bytes, in memory or in a file.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes.len()).sum()
+        match self.archived {
+            Some(archived) => archived.len,
+            None => self.parts.iter().map(|part| part.bytes.len()).sum(),
+        }
     }
 
     /// Whether it holds no bytes.
@@ -109,7 +132,9 @@ pub struct Rendition {
     name: &'static str,
     /// What it carries; video when it carries both.
     pub kind: Kind,
-    /// Segments that are served; the first `unlisted` of them are no longer in the playlist.
+    /// What can be rewound to: segments before [`Self::segments`].
+    past: Past,
+    /// Segments of the live window; the first `unlisted` of them are no longer in the live playlist.
     pub segments: VecDeque<Arc<Segment>>,
     /// See `segments`.
     pub unlisted: usize,
@@ -152,6 +177,7 @@ impl Rendition {
         Self {
             name,
             kind,
+            past: Past::default(),
             segments: VecDeque::new(),
             unlisted: 0,
             longest_us: 0,
@@ -173,16 +199,33 @@ impl Rendition {
         self.name
     }
 
-    /// The segments in the playlist.
+    /// The segments in the live playlist.
     pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Arc<Segment>> + Clone {
         self.segments.iter().skip(self.unlisted)
+    }
+
+    /// The segments in the rewind playlist, those of the live playlist among them. Bytes of the first ones may have left
+    /// memory.
+    pub fn rewindable(&self) -> impl DoubleEndedIterator<Item = &Arc<Segment>> + Clone {
+        let live = self.past.unlisted_of(&self.segments);
+        self.past.listed().chain(self.segments.iter().skip(live))
+    }
+
+    /// How long the rewind playlist is, microseconds.
+    #[must_use]
+    pub fn rewindable_us(&self) -> i64 {
+        self.past.listed_us()
+    }
+
+    /// Every segment that is served, listed or not.
+    pub fn served(&self) -> impl DoubleEndedIterator<Item = &Arc<Segment>> + Clone {
+        self.past.segments().iter().chain(&self.segments)
     }
 
     /// The segment of that number, if it is still served.
     #[must_use]
     pub fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
-        let at = msn.checked_sub(self.segments.front()?.msn)?;
-        self.segments.get(usize::try_from(at).ok()?)
+        find(&self.segments, msn).or_else(|| find(self.past.segments(), msn))
     }
 
     /// The init object of that discontinuity sequence number, if a segment still needs it.
@@ -194,25 +237,31 @@ impl Rendition {
             .iter()
             .filter_map(|segment| segment.init.as_ref())
             .chain(open);
-        inits.find(|init| init.discontinuity == discontinuity)
+        inits
+            .find(|init| init.discontinuity == discontinuity)
+            .or_else(|| self.past.init(discontinuity))
     }
 
-    /// Appends a segment, takes what no longer fits out of the playlist, and drops what nobody may still ask for: an
-    /// unlisted segment stays for its own duration and that of the longest playlist that listed it (H9).
-    pub(crate) fn append(&mut self, segment: Arc<Segment>, listed_max: usize, listed_us_min: i64) {
+    /// Appends a segment, takes what no longer fits out of the playlists, and drops what nobody may still ask for: an
+    /// unlisted segment stays for its own duration and that of the longest live playlist that listed it (H9).
+    pub(crate) fn append(&mut self, segment: Arc<Segment>, fits: &Fits) {
+        self.past.extend(&segment);
         self.segments.push_back(segment);
         self.longest_us = self.longest_us.max(self.listed_us());
-        while self.segments.len() - self.unlisted > listed_max
-            && self.listed_us() - self.front_us() >= listed_us_min
+        while self.segments.len() - self.unlisted > fits.listed_max
+            && self.listed_us() - self.front_us() >= fits.listed_us_min
         {
             self.unlisted += 1;
         }
+        self.past
+            .unlist(&self.segments, self.unlisted, fits.rewind_us);
         while self.unlisted > 0
             && self.unlisted_us() - self.oldest_us() >= self.oldest_us() + self.longest_us
         {
-            self.segments.pop_front();
+            self.past.keep(self.segments.pop_front());
             self.unlisted -= 1;
         }
+        self.past.expire(self.longest_us);
     }
 
     fn unlisted_us(&self) -> i64 {
@@ -238,6 +287,23 @@ impl Rendition {
             .get(self.unlisted)
             .map_or(0, |segment| segment.duration_us)
     }
+}
+
+/// How much fits into a rendition's playlists.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fits {
+    /// Segments in the live playlist.
+    pub(crate) listed_max: usize,
+    /// How long the live playlist is at least, microseconds, whatever `listed_max` says.
+    pub(crate) listed_us_min: i64,
+    /// How long the rewind playlist is, to a segment, microseconds; it is never shorter than the live one.
+    pub(crate) rewind_us: i64,
+}
+
+/// The segment of that number, where numbers go up by one.
+fn find(segments: &VecDeque<Arc<Segment>>, msn: u64) -> Option<&Arc<Segment>> {
+    let at = msn.checked_sub(segments.front()?.msn)?;
+    segments.get(usize::try_from(at).ok()?)
 }
 
 /// Everything of a run that can be asked for at one moment.
@@ -266,5 +332,12 @@ impl Snapshot {
         self.renditions
             .iter()
             .find(|rendition| rendition.name() == name)
+    }
+
+    /// How far back every rendition goes, microseconds.
+    #[must_use]
+    pub fn rewindable_us(&self) -> i64 {
+        let renditions = self.renditions.iter();
+        renditions.map(Rendition::rewindable_us).min().unwrap_or(0)
     }
 }

@@ -42,7 +42,10 @@ pub fn run(config: Config, mode: Mode) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(config, mode))
+    let ended = runtime.block_on(serve(config, mode));
+    // All tasks have ended; only a read on a disk that hangs could hold the exit up.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Asks the system for as many descriptors as it grants without more rights: shells start us with 1024, and every

@@ -55,6 +55,8 @@ pub struct Config {
     pub rtmp: Rtmp,
     /// HLS out.
     pub hls: Hls,
+    /// What was read from the disk of late.
+    pub cache: Cache,
     /// The same over TLS.
     pub tls: Tls,
     /// What a joining viewer starts with.
@@ -124,6 +126,19 @@ pub struct Hls {
     pub low_latency_except: Vec<StreamName>,
     /// The folder that live streams are written to as well, if any.
     pub path: Option<PathBuf>,
+    /// How far back viewers can go; zero for no further than the live playlist.
+    pub dvr_window: Duration,
+    /// MiB per stream that memory holds of that.
+    pub dvr_memory_mb: usize,
+}
+
+/// `[cache]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Objects that are kept after they were read from the disk.
+    pub max_entries: usize,
+    /// MiB of them.
+    pub max_size_mb: usize,
 }
 
 /// `[tls]`
@@ -210,6 +225,10 @@ pub struct Limits {
     pub viewer_lag_mb: usize,
     /// Requests of one address that may wait for media at once; 0 for any number.
     pub blocked_requests_per_ip: usize,
+    /// Milliseconds that media for FLV, RTMP and HTTP-TS may be held back to be written with more.
+    pub write_coalesce_ms: usize,
+    /// The streams that are written frame by frame all the same.
+    pub write_coalesce_except: Vec<StreamName>,
 }
 
 /// `[log]`
@@ -294,6 +313,13 @@ pub fn load(mode: Mode, sources: &Sources) -> Result<Loaded, Vec<Problem>> {
         let warning = "[tls] has no effect without a certificate: set tls.cert";
         config.warnings.push(warning.to_owned());
     }
+    if !config.hls.dvr_window.is_zero() && config.hls.path.is_none() {
+        config.warnings.push(
+            "without HLS_PATH, viewers can rewind only as far as hls.dvr_memory_mb reaches, however long \
+             hls.dvr_window is"
+                .to_owned(),
+        );
+    }
     if config.edge.source_app.is_empty() {
         let origin = origins.get("edge.source_app").cloned();
         let text =
@@ -372,6 +398,17 @@ impl Default for Hls {
             low_latency: true,
             low_latency_except: Vec::new(),
             path: None,
+            dvr_window: Duration::ZERO,
+            dvr_memory_mb: 64,
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            max_entries: 1000,
+            max_size_mb: 256,
         }
     }
 }
@@ -433,6 +470,8 @@ impl Default for Limits {
             viewer_lag: Duration::from_secs(8),
             viewer_lag_mb: 8,
             blocked_requests_per_ip: 64,
+            write_coalesce_ms: 20,
+            write_coalesce_except: Vec::new(),
         }
     }
 }
@@ -460,7 +499,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 49] = [
+    const OTHER: [(&str, &str); 55] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
@@ -480,6 +519,10 @@ mod tests {
         ("hls.low_latency", "false"),
         ("hls.low_latency_except", "stage,lobby"),
         ("hls.path", "segments"),
+        ("hls.dvr_window", "3600"),
+        ("hls.dvr_memory_mb", "5"),
+        ("cache.max_entries", "5"),
+        ("cache.max_size_mb", "5"),
         ("tls.cert", "cert.pem"),
         ("tls.key", "key.pem"),
         ("tls.ca", "ca.pem"),
@@ -508,6 +551,8 @@ mod tests {
         ("limits.viewer_lag", "5"),
         ("limits.viewer_lag_mb", "5"),
         ("limits.blocked_requests_per_ip", "5"),
+        ("limits.write_coalesce_ms", "50"),
+        ("limits.write_coalesce_except", "stage,lobby"),
         ("log.level", "info,weir_gateway=debug"),
         ("log.format", "json"),
     ];

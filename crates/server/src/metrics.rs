@@ -177,6 +177,7 @@ mod tests {
     use weir_gateway::{
         deliver::hls::{Identity, Viewers},
         net::{client::TrustedProxies, listener::Connections},
+        read_cache::{self, ReadCache},
     };
     use weir_hub::{Hub, Join, LagLimit, Limits, Moment, Publisher, Retention, Role};
     use weir_media::{SessionClock, StreamName};
@@ -189,12 +190,15 @@ mod tests {
          application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 
     /// The names that CONTRACT 6 promises, as far as there is something to measure.
-    const PROMISED: [(&str, &str); 5] = [
+    const PROMISED: [(&str, &str); 8] = [
         ("streaming_active_streams", "gauge"),
         ("streaming_total_viewers", "gauge"),
         ("streaming_http_requests_total", "counter"),
         ("streaming_cpu_percent", "gauge"),
         ("streaming_memory_bytes", "gauge"),
+        ("streaming_cache_hits_total", "counter"),
+        ("streaming_cache_misses_total", "counter"),
+        ("streaming_cache_bytes", "gauge"),
     ];
 
     #[tokio::test]
@@ -445,6 +449,10 @@ mod tests {
             connections: Connections::new(1, 0, TrustedProxies::default()),
             certificates: None,
             disk: None,
+            cache: ReadCache::new(read_cache::Limits {
+                entries_max: 1,
+                bytes_max: 1,
+            }),
             viewers: Viewers::new(
                 Identity::Off,
                 Duration::from_secs(1),

@@ -25,6 +25,7 @@ use weir_gateway::{
         hls::Viewers,
         relay::{self, Relays},
     },
+    derive::hls::Outputs,
     on_demand::{Absent, OnDemand},
 };
 use weir_hub::{Hub, State as StreamState, Stream};
@@ -37,6 +38,7 @@ pub struct Status {
     on_demand: OnDemand,
     relays: Relays,
     viewers: Viewers,
+    outputs: Outputs,
     started: Instant,
     ready: Arc<AtomicBool>,
 }
@@ -49,6 +51,7 @@ impl Status {
         on_demand: OnDemand,
         relays: Relays,
         viewers: Viewers,
+        outputs: Outputs,
         started: Instant,
     ) -> Self {
         Self {
@@ -56,6 +59,7 @@ impl Status {
             on_demand,
             relays,
             viewers,
+            outputs,
             started,
             ready: Arc::default(),
         }
@@ -122,6 +126,8 @@ struct StreamRow {
     repairs: Repairs,
     clock_drift_ms: i64,
     gop_cache_bytes: usize,
+    /// How far back HLS goes.
+    rewind_seconds: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -222,6 +228,7 @@ fn row(status: &Status, stream: &Stream, now: Instant) -> StreamRow {
         },
         clock_drift_ms: known.drift_us / 1_000,
         gop_cache_bytes: known.cache_bytes,
+        rewind_seconds: status.outputs.rewindable(stream.name()).as_secs(),
     }
 }
 
@@ -290,7 +297,9 @@ mod tests {
     use serde_json::{Value, json};
     use weir_gateway::{
         deliver::hls::Identity,
-        net::{client::TrustedProxies, dial::Dialer},
+        derive::hls,
+        net::{client::TrustedProxies, dial::Dialer, tasks::Tasks},
+        read_cache::{self, ReadCache},
     };
     use weir_hub::{Limits, Moment, Retention, Role};
     use weir_media::{SessionClock, StreamName, TrackId};
@@ -386,6 +395,7 @@ mod tests {
             },
             "clock_drift_ms": 0,
             "gop_cache_bytes": 0,
+            "rewind_seconds": 0,
         }]});
         assert_eq!(shown, expected);
         drop(publisher);
@@ -456,6 +466,7 @@ mod tests {
                     Duration::from_secs(1),
                     TrustedProxies::default(),
                 ),
+                outputs(),
                 started.expect("the machine runs longer"),
             ),
             hub,
@@ -480,5 +491,24 @@ mod tests {
     fn json_of(answer: &Answer) -> Value {
         assert_eq!(answer.header(header::CONTENT_TYPE), "application/json");
         serde_json::from_str(&answer.text).expect("JSON")
+    }
+
+    /// The HLS outputs of no streams.
+    fn outputs() -> Outputs {
+        let config = hls::Config {
+            packaging: hls::Packaging {
+                segment_ms: 2_000,
+                part_ms: 333,
+                playlist_segments: 6,
+                rewind: hls::Rewind::default(),
+            },
+            low_latency: true,
+            low_latency_except: Arc::new([]),
+        };
+        let cache = ReadCache::new(read_cache::Limits {
+            entries_max: 1,
+            bytes_max: 1,
+        });
+        Outputs::new(config, Tasks::default(), None, cache)
     }
 }

@@ -32,7 +32,7 @@ use weir_package::{
 
 use super::{
     cors,
-    hls::{Answer, Asker, CACHE_OBJECT, Context, Freshness, Object, media_type, not_found},
+    hls::{Answer, Asker, CACHE_OBJECT, Context, Freshness, media_type, not_found},
     preflight,
 };
 use crate::derive::hls::{Published, Updates};
@@ -103,8 +103,8 @@ pub(super) async fn segment(
     };
     match asked.find(&published, rendition.name()) {
         Some(Named::Complete(segment)) => {
-            let media_type = media_type(rendition);
-            let object = Object::segment(asked.run, rendition.name(), segment, media_type);
+            let object = context.segment(name, asked.run, rendition, segment);
+            let object = object.await?;
             Ok(object.respond(method, &asker.headers))
         }
         Some(Named::Open(msn)) => {

@@ -6,6 +6,7 @@
 mod blocked;
 mod cmcd;
 mod object;
+mod rewind;
 mod viewers;
 
 use std::{
@@ -103,6 +104,7 @@ impl Face {
 /// Who asks for a playlist.
 pub(super) struct Asker {
     hls_ctx: Option<String>,
+    start: Option<String>,
     query: Option<String>,
     peer: IpAddr,
     pub(super) headers: HeaderMap,
@@ -112,11 +114,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
     type Rejection = QueryRejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, QueryRejection> {
-        let Query(SessionQuery { hls_ctx }) = Query::from_request_parts(parts, state).await?;
+        let Query(known) = Query::<KnownQuery>::from_request_parts(parts, state).await?;
         // Every connection says who its peer is.
         let peer = parts.extensions.get();
         Ok(Self {
-            hls_ctx,
+            hls_ctx: known.hls_ctx,
+            start: known.start,
             query: parts.uri.query().map(str::to_owned),
             peer: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(addr)| *addr),
             headers: parts.headers.clone(),
@@ -136,8 +139,9 @@ impl Asker {
 }
 
 #[derive(Debug, Deserialize)]
-struct SessionQuery {
+struct KnownQuery {
     hls_ctx: Option<String>,
+    start: Option<String>,
 }
 
 /// The routes for a CDN: the same subtree below the name alone, and below `/live`.
@@ -174,6 +178,10 @@ fn subtree() -> Router<Context> {
         .route("/manifest.mpd", get(dash::manifest).options(preflight))
         .route("/{object}", get(ts_object).options(preflight))
         .route("/{rendition}/index.m3u8", get(media).options(preflight))
+        .route(
+            "/{rendition}/rewind.m3u8",
+            get(rewind::media).options(preflight),
+        )
         .route("/{rendition}/{object}", get(object).options(preflight))
 }
 
@@ -186,8 +194,13 @@ pub(super) async fn redirect(
     file: &str,
     asker: Asker,
 ) -> Answer {
+    let start = rewind::start(&asker)?;
     let (name, _) = context.published(protocol, name).await?;
-    let query = context.session_query(protocol, &name, &asker)?;
+    let mut query = context.session_query(protocol, &name, &asker)?;
+    if let Some(start) = start {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(&format!("start={start}"));
+    }
     let location = format!("/live/{name}/{file}{query}");
     let headers = [
         (
@@ -204,9 +217,10 @@ async fn multivariant(
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
+    let start = rewind::start(&asker)?;
     let (name, published) = context.published(PROTOCOL, &name).await?;
     let query = context.session_query(PROTOCOL, &name, &asker)?;
-    let text = hls::multivariant(&published.snapshot, &query);
+    let text = rewind::multivariant(&published.snapshot, start, &query);
     Ok(context.playlist(&Playlist::new(text), Freshness::Present, &asker))
 }
 
@@ -217,13 +231,7 @@ async fn media(
 ) -> Answer {
     let (name, mut published) = context.published(PROTOCOL, &name).await?;
     context.watch(PROTOCOL, &name, &asker)?;
-    // Directives of a playlist that has ended are not even wrong (section 6.2.5.2).
-    let reload = if published.snapshot.ended {
-        Reload::default()
-    } else {
-        Reload::parse(asker.query.as_deref().unwrap_or(""))
-            .map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?
-    };
+    let reload = reload(&published, &asker)?;
     let mut freshness = Freshness::Present;
     if let Some(at) = reload.at
         && published.low_latency
@@ -235,6 +243,16 @@ async fn media(
     let rendition = published.snapshot.rendition(&rendition);
     let found = rendition.and_then(|rendition| published.playlist(rendition, reload.skip));
     Ok(context.playlist(found.ok_or_else(not_found)?, freshness, &asker))
+}
+
+/// What a request for a media playlist asks for.
+fn reload(published: &Published, asker: &Asker) -> Result<Reload, Refused> {
+    // Directives of a playlist that has ended are not even wrong (section 6.2.5.2).
+    if published.snapshot.ended {
+        return Ok(Reload::default());
+    }
+    let reload = Reload::parse(asker.query.as_deref().unwrap_or(""));
+    Ok(reload.map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?)
 }
 
 async fn object(
@@ -273,8 +291,15 @@ async fn object(
                 .part(&name, &published, rendition, run, at, &asker)
                 .await?
         }
-        Some(asked) => find_object(&published.snapshot, rendition, asked),
-        None => None,
+        Some(ObjectName::Segment { run, msn }) if run == published.snapshot.run => {
+            let segment = rendition.segment(msn).filter(|segment| !segment.is_gap());
+            let segment = segment.ok_or_else(not_found)?;
+            Some(context.segment(&name, run, rendition, segment).await?)
+        }
+        Some(ObjectName::Init { run, discontinuity }) if run == published.snapshot.run => {
+            find_init(run, rendition, discontinuity)
+        }
+        _ => None,
     };
     Ok(object
         .ok_or_else(not_found)?
@@ -613,30 +638,13 @@ async fn first(
     }
 }
 
-fn find_object(
-    snapshot: &Snapshot,
-    rendition: &Rendition,
-    asked: ObjectName<'_>,
-) -> Option<Object> {
-    let (run, name) = (snapshot.run.as_str(), rendition.name());
-    match asked {
-        ObjectName::Segment { run: asked, msn } if asked == run => {
-            let segment = rendition.segment(msn).filter(|segment| !segment.is_gap())?;
-            Some(Object::segment(run, name, segment, media_type(rendition)))
-        }
-        ObjectName::Init {
-            run: asked,
-            discontinuity,
-        } if asked == run => {
-            let init = rendition.init(discontinuity)?;
-            let media_type = match rendition.kind {
-                Kind::Video => "video/mp4",
-                Kind::Audio => "audio/mp4",
-            };
-            Some(Object::init(run, name, init, media_type))
-        }
-        _ => None,
-    }
+fn find_init(run: &str, rendition: &Rendition, discontinuity: u64) -> Option<Object> {
+    let init = rendition.init(discontinuity)?;
+    let media_type = match rendition.kind {
+        Kind::Video => "video/mp4",
+        Kind::Audio => "audio/mp4",
+    };
+    Some(Object::init(run, rendition.name(), init, media_type))
 }
 
 fn find_part(run: &str, rendition: &Rendition, at: At) -> Option<Object> {

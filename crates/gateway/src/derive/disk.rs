@@ -1,10 +1,13 @@
 //! The HLS output of every stream as files, for a web server beside this one.
 //!
-//! Owns: the one queue to the one thread that touches the disk, and what it counts. The queue holds the newest state of
-//! each stream, nothing older: a disk that is slow, full or hung costs files, never memory and never the live stream
-//! (FAULTS F32, F33). Does not own: which files there are ([`writer`]) or how they are written ([`folder`]).
+//! Owns: the one queue to the one thread that writes, and what it counts. The queue holds the newest state of each
+//! stream, nothing older: a disk that is slow, full or hung costs files, never memory and never the live stream
+//! (FAULTS F32, F33). Does not own: which files there are ([`writer`], [`files`]), how they are written ([`folder`]) or
+//! read back ([`reader`]).
 
+mod files;
 mod folder;
+mod reader;
 mod writer;
 
 use std::{
@@ -18,10 +21,16 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use weir_media::StreamName;
+use weir_package::window::Segment;
 
 use super::hls::Published;
+use files::{Files, Place};
+use folder::Folder;
+pub use reader::ReadError;
+use reader::Reader;
 use writer::Writer;
 
 /// Streams that may wait for the disk: as many as may run are far fewer, and each holds one window at most.
@@ -36,11 +45,13 @@ enum State {
     Gone,
 }
 
-/// The way to the thread that writes. Nothing here ever waits for the disk.
+/// The way to the thread that writes, and back to what it wrote. Only [`Self::read`] ever waits for the disk.
 #[derive(Debug, Clone)]
 pub struct Disk {
     queue: Arc<Queue>,
     counts: Arc<Counts>,
+    files: Arc<Files>,
+    reader: Reader,
 }
 
 /// What has happened since the start.
@@ -78,7 +89,9 @@ impl Disk {
     /// The folder cannot be made or opened, or another server writes there.
     pub fn open(path: &Path) -> io::Result<Self> {
         let counts = Arc::<Counts>::default();
-        let mut writer = Writer::open(path, Arc::clone(&counts))?;
+        let root = Arc::new(Folder::root(path)?);
+        let files = Arc::<Files>::default();
+        let mut writer = Writer::new(Arc::clone(&root), Arc::clone(&files), Arc::clone(&counts));
         let queue = Arc::<Queue>::default();
         let jobs = Arc::clone(&queue);
         thread::Builder::new()
@@ -90,7 +103,12 @@ impl Disk {
                     writer.apply(&name, &state);
                 }
             })?;
-        Ok(Self { queue, counts })
+        Ok(Self {
+            queue,
+            counts,
+            files,
+            reader: Reader::new(root),
+        })
     }
 
     /// What it counts.
@@ -107,6 +125,32 @@ impl Disk {
     /// Removes the files of a stream, soon.
     pub(super) fn remove(&self, name: &StreamName) {
         self.put(name, State::Gone);
+    }
+
+    /// Whether a segment of a run is in its file.
+    pub(super) fn holds(
+        &self,
+        name: &StreamName,
+        run: &str,
+        rendition: &'static str,
+        msn: u64,
+    ) -> bool {
+        self.files.holds(name, run, Place::segment(rendition, msn))
+    }
+
+    /// Reads a segment of a run back.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub(super) async fn read(
+        &self,
+        name: &StreamName,
+        run: &str,
+        rendition: &'static str,
+        segment: &Segment,
+    ) -> Result<Bytes, ReadError> {
+        let place = Place::segment(rendition, segment.msn);
+        self.reader.read(name, run, place, segment.len()).await
     }
 
     fn put(&self, name: &StreamName, state: State) {
@@ -156,9 +200,13 @@ mod tests {
     use super::*;
 
     fn disk() -> Disk {
+        let dir = folder::TestDir::new();
+        let root = Folder::root(&dir.0).expect("a new folder");
         Disk {
             queue: Arc::default(),
             counts: Arc::default(),
+            files: Arc::default(),
+            reader: Reader::new(Arc::new(root)),
         }
     }
 

@@ -19,18 +19,19 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_hub::{Hub, Join, LagLimit, RunId, Stream};
 use weir_media::StreamName;
-pub use weir_package::Config as Packaging;
+pub use weir_package::{Config as Packaging, window::rewind::Rewind};
 use weir_package::{
     Numbers, Segmenter, dash,
     hls::{self, Form},
-    window::{Rendition, Snapshot},
+    name::segment_name,
+    window::{Rendition, Segment, Snapshot},
 };
 
-use super::disk::Disk;
-use crate::net::tasks::Tasks;
+use super::disk::{Disk, ReadError};
+use crate::{net::tasks::Tasks, read_cache::ReadCache};
 
-/// The multivariant playlist of CMAF, and the media playlist of each of its renditions.
-pub const INDEX: &str = "index.m3u8";
+/// The multivariant playlist of CMAF, and the live media playlist of each of its renditions.
+pub const INDEX: &str = hls::LIVE;
 /// The multivariant playlist of MPEG-TS.
 pub const TS_INDEX: &str = "playlist.m3u8";
 /// The media playlist of MPEG-TS segments, beside the playlist that names it.
@@ -88,6 +89,9 @@ pub struct Published {
     pub low_latency: bool,
     /// What has been asked for of each rendition, in the order of the snapshot's.
     playlists: Vec<Rendered>,
+    /// The same of the rewind playlists: one that stays as it was is not rendered again, because that takes as long as it
+    /// is.
+    rewinds: Vec<Arc<Rendered>>,
     ts_playlist: OnceLock<Playlist>,
     manifest: OnceLock<Playlist>,
 }
@@ -102,9 +106,25 @@ impl Published {
     /// Publishes a snapshot.
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, low_latency: bool) -> Arc<Self> {
-        let playlists = snapshot.renditions.iter().map(|_| Rendered::default());
+        Self::after(None, snapshot, low_latency)
+    }
+
+    /// Publishes a snapshot that comes after another one of its run.
+    fn after(before: Option<&Self>, snapshot: Arc<Snapshot>, low_latency: bool) -> Arc<Self> {
+        let renditions = snapshot.renditions.iter();
+        let playlists = renditions.clone().map(|_| Rendered::default());
+        let known = |rendition: &Rendition| {
+            let before = before.filter(|before| before.snapshot.ended == snapshot.ended)?;
+            let at = before.place_of(rendition)?;
+            let is_same =
+                rewind_ends(before.snapshot.renditions.get(at)?) == rewind_ends(rendition);
+            before.rewinds.get(at).filter(|_| is_same).cloned()
+        };
         Arc::new(Self {
             playlists: playlists.collect(),
+            rewinds: renditions
+                .map(|rendition| known(rendition).unwrap_or_default())
+                .collect(),
             ts_playlist: OnceLock::new(),
             manifest: OnceLock::new(),
             snapshot,
@@ -115,16 +135,29 @@ impl Published {
     /// The media playlist of a rendition; as a delta update if `skip`, where there are such.
     #[must_use]
     pub fn playlist(&self, rendition: &Rendition, skip: bool) -> Option<&Playlist> {
-        let names = self.snapshot.renditions.iter().map(Rendition::name);
-        let (_, rendered) = names
-            .zip(&self.playlists)
-            .find(|(name, _)| *name == rendition.name())?;
+        let rendered = self.playlists.get(self.place_of(rendition)?)?;
         let (place, form) = match (self.low_latency, skip) {
             (false, _) => (&rendered.whole, Form::Classic),
             (true, false) => (&rendered.whole, Form::LowLatency),
             (true, true) => (&rendered.delta, Form::Delta),
         };
         Some(place.get_or_init(|| Playlist::new(hls::media(&self.snapshot, rendition, form))))
+    }
+
+    /// The rewind playlist of a rendition; as a delta update if `skip`.
+    #[must_use]
+    pub fn rewind_playlist(&self, rendition: &Rendition, skip: bool) -> Option<&Playlist> {
+        let rendered = self.rewinds.get(self.place_of(rendition)?)?;
+        let (place, form) = match skip {
+            false => (&rendered.whole, Form::Rewind),
+            true => (&rendered.delta, Form::RewindDelta),
+        };
+        Some(place.get_or_init(|| Playlist::new(hls::media(&self.snapshot, rendition, form))))
+    }
+
+    fn place_of(&self, rendition: &Rendition) -> Option<usize> {
+        let mut names = self.snapshot.renditions.iter().map(Rendition::name);
+        names.position(|name| name == rendition.name())
     }
 
     /// The DASH manifest.
@@ -141,6 +174,12 @@ impl Published {
         let render = || Playlist::new(hls::media(&self.snapshot, ts, Form::Classic));
         Some(self.ts_playlist.get_or_init(render))
     }
+}
+
+/// The first and the last segment of a rewind playlist, which tell all of it.
+fn rewind_ends(rendition: &Rendition) -> (Option<u64>, Option<u64>) {
+    let mut listed = rendition.rewindable().map(|segment| segment.msn);
+    (listed.next(), listed.next_back())
 }
 
 /// What one run has published; none before its first segment.
@@ -190,20 +229,23 @@ pub struct Outputs {
     tasks: Tasks,
     /// Where everything is written as well.
     disk: Option<Disk>,
+    /// What was read back from there of late.
+    cache: ReadCache,
     runs: Arc<Mutex<HashMap<StreamName, Output>>>,
     /// Where the next run of a name counts from, if its last one went ahead of the clock.
     numbers: Arc<Mutex<HashMap<StreamName, Numbers>>>,
 }
 
 impl Outputs {
-    /// No outputs yet; how segments are to be cut, where tasks are spawned, and what else is to be written to, if
-    /// anything.
+    /// No outputs yet; how segments are to be cut, where tasks are spawned, what else is to be written to, if anything,
+    /// and what keeps what is read back from there.
     #[must_use]
-    pub fn new(config: Config, tasks: Tasks, disk: Option<Disk>) -> Self {
+    pub fn new(config: Config, tasks: Tasks, disk: Option<Disk>, cache: ReadCache) -> Self {
         Self {
             config,
             tasks,
             disk,
+            cache,
             runs: Arc::default(),
             numbers: Arc::default(),
         }
@@ -216,6 +258,32 @@ impl Outputs {
             .lock()
             .get(name)
             .map(|output| output.updates.clone())
+    }
+
+    /// How far back viewers of a stream can go now.
+    #[must_use]
+    pub fn rewindable(&self, name: &StreamName) -> Duration {
+        let published = self.get(name).and_then(|updates| updates.borrow().clone());
+        let shortest_us = published.map_or(0, |published| published.snapshot.rewindable_us());
+        Duration::from_micros(shortest_us.unsigned_abs())
+    }
+
+    /// The bytes of a segment of a run that has left memory.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn archived(
+        &self,
+        name: &StreamName,
+        run: &str,
+        rendition: &Rendition,
+        segment: &Segment,
+    ) -> Result<Bytes, Arc<ReadError>> {
+        let disk = self.disk.as_ref().ok_or(ReadError::Gone)?;
+        let (folder, len) = (rendition.name(), segment.len());
+        let object = format!("{folder}/{}", segment_name(run, segment.msn));
+        let load = disk.read(name, run, folder, segment);
+        self.cache.get(name, object, len, load).await
     }
 
     /// Notes that somebody wants MPEG-TS of a stream: it is made from the next segment on, until nobody has asked for a
@@ -250,8 +318,14 @@ impl Outputs {
             let packaging = outputs.config.packaging;
             let segmenter = Segmenter::new(packaging, run.to_string(), numbers);
             let low_latency = outputs.config.is_low_latency(&name);
+            let is_stored = |rendition: &'static str, msn| {
+                let disk = outputs.disk.as_ref();
+                disk.is_some_and(|disk| disk.holds(&name, &run.to_string(), rendition, msn))
+            };
             let publish = |snapshot: Option<Arc<Snapshot>>, change: Change| {
-                let published = snapshot.map(|snapshot| Published::new(snapshot, low_latency));
+                let before = publish.borrow().clone();
+                let published = snapshot
+                    .map(|snapshot| Published::after(before.as_deref(), snapshot, low_latency));
                 if let (Some(disk), Some(published), Change::Segment) =
                     (&outputs.disk, &published, change)
                 {
@@ -259,10 +333,12 @@ impl Outputs {
                 }
                 publish.send_replace(published);
             };
-            let next = package(stream, segmenter, &ts, publish).await;
+            let next = package(stream, segmenter, &ts, is_stored, publish).await;
             outputs.numbers.lock().insert(name.clone(), next);
             tokio::time::sleep(LINGER).await;
-            outputs.remove(&name, run);
+            if outputs.remove(&name, run) {
+                outputs.cache.forget(&name).await;
+            }
         });
         updates
     }
@@ -294,15 +370,18 @@ impl Outputs {
             })
     }
 
-    fn remove(&self, name: &StreamName, run: RunId) {
+    /// Removes a run, unless a later one of its name has taken its place already.
+    fn remove(&self, name: &StreamName, run: RunId) -> bool {
         let mut runs = self.runs.lock();
-        if runs.get(name).is_some_and(|output| output.run == run) {
+        let is_newest = runs.get(name).is_some_and(|output| output.run == run);
+        if is_newest {
             runs.remove(name);
             // Under the lock, so that a later run's first files come after it.
             if let Some(disk) = &self.disk {
                 disk.remove(name);
             }
         }
+        is_newest
     }
 }
 
@@ -320,6 +399,7 @@ async fn package(
     stream: Arc<Stream>,
     mut segmenter: Segmenter,
     ts: &TsDemand,
+    is_stored: impl Fn(&'static str, u64) -> bool,
     publish: impl Fn(Option<Arc<Snapshot>>, Change),
 ) -> Numbers {
     let mut cursor = stream.feed().cursor(Join::NewestSync, LagLimit::RING);
@@ -340,6 +420,7 @@ async fn package(
             let change = if made.0 == published.0 {
                 Change::Part
             } else {
+                segmenter.settle_rewind(&is_stored);
                 Change::Segment
             };
             published = made;
@@ -347,6 +428,7 @@ async fn package(
         }
     }
     segmenter.finish();
+    segmenter.settle_rewind(&is_stored);
     publish(segmenter.snapshot(), Change::Segment);
     segmenter.next_numbers()
 }

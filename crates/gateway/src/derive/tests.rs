@@ -10,6 +10,7 @@ use weir_media::{
 };
 
 use super::*;
+use crate::read_cache::{self, ReadCache};
 
 /// Baseline 640x360, made by x264.
 const AVCC: &[u8] = &[
@@ -90,18 +91,65 @@ impl Source {
 }
 
 #[tokio::test]
+async fn what_comes_within_the_interval_is_one_buffer() {
+    let interval = Duration::from_secs(1);
+    let names = ["held", "prompt"].map(|name| StreamName::parse(name).unwrap());
+    let derived = Derived::new(Coalescing {
+        interval,
+        except: [names[1].clone()].into(),
+    });
+    let tasks = Tasks::default();
+    for (name, buffers) in names.iter().zip([1, 3]) {
+        let mut source = Source::new(name);
+        let mut cursor = derived
+            .join(
+                source.stream(),
+                Format::Flv,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor;
+        source.frame(true);
+        cursor.next(&mut Vec::new()).await.unwrap();
+        let mut items = Vec::new();
+        for _ in 0..3 {
+            source.frame(false);
+            if buffers > 1 {
+                cursor.next(&mut items).await.unwrap();
+            }
+        }
+        if buffers == 1 {
+            cursor.next(&mut items).await.unwrap();
+        }
+        assert_eq!(items.len(), buffers, "{name}");
+        let bytes: Vec<u8> = items.iter().flat_map(|item| item.bytes.clone()).collect();
+        let mut tags = Reader::new();
+        tags.push(Bytes::copy_from_slice(&file_header(true, false)));
+        tags.push(bytes.into());
+        let mut count = 0;
+        while tags.next().unwrap().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 3, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn viewers_share_the_very_same_bytes() {
     let name = StreamName::parse("shared").unwrap();
     let mut source = Source::new(&name);
     let (derived, tasks) = (Derived::default(), Tasks::default());
     let join = || {
-        derived.join(
-            source.stream(),
-            Format::Flv,
-            Join::NewestSync,
-            LagLimit::RING,
-            &tasks,
-        )
+        derived
+            .join(
+                source.stream(),
+                Format::Flv,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor
     };
     let (mut first, mut second) = (join(), join());
     source.frame(true);
@@ -121,7 +169,11 @@ async fn a_late_viewer_starts_at_the_cached_key_frame() {
         source.frame(at % 50 == 0);
     }
     let (derived, tasks) = (Derived::default(), Tasks::default());
-    let cursor = |join| derived.join(source.stream(), Format::Flv, join, LagLimit::RING, &tasks);
+    let cursor = |join| {
+        derived
+            .join(source.stream(), Format::Flv, join, LagLimit::RING, &tasks)
+            .cursor
+    };
     for _ in 0..2 {
         let mut late = cursor(Join::NewestSync);
         let mut items = Vec::new();
@@ -130,7 +182,7 @@ async fn a_late_viewer_starts_at_the_cached_key_frame() {
         assert_eq!(items[0].at_ms, 2_000);
     }
     let mut patient = cursor(Join::NextSync);
-    assert_eq!(patient.read(&mut Vec::new()), weir_hub::Read::Empty);
+    assert_eq!(patient.read(&mut Vec::new()), Read::Empty);
 }
 
 #[tokio::test]
@@ -140,13 +192,15 @@ async fn deriving_stops_with_its_last_reader_and_starts_again() {
     source.frame(true);
     let (derived, tasks) = (Derived::default(), Tasks::default());
     for _ in 0..3 {
-        let mut cursor = derived.join(
-            source.stream(),
-            Format::Rtmp,
-            Join::NewestSync,
-            LagLimit::RING,
-            &tasks,
-        );
+        let mut cursor = derived
+            .join(
+                source.stream(),
+                Format::Rtmp,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor;
         cursor.next(&mut Vec::new()).await.unwrap();
         assert_eq!(tasks.running(), 1);
         drop(cursor);
@@ -162,13 +216,15 @@ async fn the_end_of_the_run_reaches_viewers_behind_everything_else() {
     let name = StreamName::parse("ends").unwrap();
     let mut source = Source::new(&name);
     let (derived, tasks) = (Derived::default(), Tasks::default());
-    let mut cursor = derived.join(
-        source.stream(),
-        Format::Flv,
-        Join::NewestSync,
-        LagLimit::RING,
-        &tasks,
-    );
+    let mut cursor = derived
+        .join(
+            source.stream(),
+            Format::Flv,
+            Join::NewestSync,
+            LagLimit::RING,
+            &tasks,
+        )
+        .cursor;
     source.frame(true);
     source.frame(false);
     source.stream().feed().close();
@@ -232,4 +288,74 @@ fn a_head_comes_first_and_again_with_each_epoch() {
         marker(joins)
     });
     assert_eq!(out[0], marker(false));
+}
+
+/// Pushes pictures until something is published of which `wanted` holds.
+async fn push_until(
+    source: &mut Source,
+    updates: &hls::Updates,
+    wanted: impl Fn(&hls::Published) -> bool,
+) -> Arc<hls::Published> {
+    for _ in 0..1_000 {
+        let sync = source.at_ms.is_multiple_of(1_000);
+        source.frame(sync);
+        // The packager runs before the next picture comes.
+        tokio::task::yield_now().await;
+        if let Some(published) = updates.borrow().clone().filter(|new| wanted(new)) {
+            return published;
+        }
+    }
+    panic!("nothing of that kind is published");
+}
+
+/// The rewind playlist of the video, and how many parts there are of the segment after it.
+fn rewind(published: &hls::Published) -> (&hls::Playlist, usize) {
+    let video = published.snapshot.rendition("video").unwrap();
+    let parts = video.open.as_ref().map_or(0, |open| open.parts.len());
+    (published.rewind_playlist(video, false).unwrap(), parts)
+}
+
+#[tokio::test]
+async fn a_rewind_playlist_is_rendered_once_a_segment() {
+    let name = StreamName::parse("rewound").unwrap();
+    let mut source = Source::new(&name);
+    let config = hls::Config {
+        packaging: hls::Packaging {
+            segment_ms: 1_000,
+            part_ms: 333,
+            playlist_segments: 3,
+            rewind: hls::Rewind {
+                window_us: 60_000_000,
+                memory_bytes: 1 << 20,
+            },
+        },
+        low_latency: true,
+        low_latency_except: Arc::new([]),
+    };
+    let cache = ReadCache::new(read_cache::Limits {
+        entries_max: 1,
+        bytes_max: 1,
+    });
+    let outputs = hls::Outputs::new(config, Tasks::default(), None, cache);
+    let updates = outputs.of(source.stream());
+    let segments = |published: &hls::Published| {
+        let video = published.snapshot.rendition("video").unwrap();
+        video.rewindable().count()
+    };
+    let first = push_until(&mut source, &updates, |new| segments(new) >= 10).await;
+    let (playlist, parts) = rewind(&first);
+    let second = push_until(&mut source, &updates, |new| rewind(new).1 > parts).await;
+    assert_eq!(segments(&second), segments(&first));
+    assert!(std::ptr::eq(playlist, rewind(&second).0), "rendered again");
+    let third = push_until(&mut source, &updates, |new| {
+        segments(new) > segments(&first)
+    })
+    .await;
+    assert!(third.snapshot.renditions[0].listed().count() < segments(&third));
+    let text = &rewind(&third).0.plain;
+    assert_ne!(text, &playlist.plain);
+    assert_eq!(
+        outputs.rewindable(&name),
+        Duration::from_secs(segments(&third) as u64)
+    );
 }

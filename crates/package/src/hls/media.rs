@@ -1,8 +1,11 @@
 //! The media playlist: which segments and parts of a rendition there are (CONFORMANCE H1–H17, L1–L10).
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
-use super::independent;
+use super::{LIVE, independent};
 use crate::{
     name::{init_name, part_name, segment_name, ts_segment_name},
     wall::iso8601,
@@ -37,19 +40,42 @@ pub enum Form {
     LowLatency,
     /// As [`Self::LowLatency`], without the segments that a player which reloads in time knows (EXT-X-SKIP).
     Delta,
+    /// Whole segments, those of the rewind window too.
+    Rewind,
+    /// As [`Self::Rewind`], without the segments that a player which reloads in time knows.
+    RewindDelta,
+}
+
+impl Form {
+    fn has_parts(self) -> bool {
+        matches!(self, Self::LowLatency | Self::Delta)
+    }
+
+    fn is_delta(self) -> bool {
+        matches!(self, Self::Delta | Self::RewindDelta)
+    }
+
+    fn listed(self, rendition: &Rendition) -> Vec<&Arc<Segment>> {
+        match self {
+            Self::Classic | Self::LowLatency | Self::Delta => rendition.listed().collect(),
+            Self::Rewind | Self::RewindDelta => rendition.rewindable().collect(),
+        }
+    }
 }
 
 /// The media playlist of one rendition.
 #[must_use]
 pub fn media(snapshot: &Snapshot, rendition: &Rendition, form: Form) -> String {
-    let mut text = String::with_capacity(512 + rendition.segments.len() * 160);
-    head(&mut text, snapshot, rendition, form);
-    let end_us = end_us(rendition);
+    let listed = form.listed(rendition);
+    let mut text = String::with_capacity(512 + listed.len() * 160);
+    let end_us = end_us(&listed, rendition, form);
     let target_us = snapshot.target_s * US_PER_S;
-    let skipped = match form {
-        Form::Classic | Form::LowLatency => 0,
-        Form::Delta => skipped(rendition, end_us - SKIP_UNTIL_TARGETS * target_us),
+    let skipped = if form.is_delta() {
+        skipped(&listed, end_us - SKIP_UNTIL_TARGETS * target_us)
+    } else {
+        0
     };
+    head(&mut text, snapshot, &listed, form, skipped);
     if skipped > 0 {
         let _ = writeln!(text, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}");
     }
@@ -59,15 +85,14 @@ pub fn media(snapshot: &Snapshot, rendition: &Rendition, form: Form) -> String {
         map: None,
     };
     let mut at_us = 0;
-    for (index, segment) in rendition.listed().enumerate() {
+    for (index, segment) in listed.iter().enumerate() {
         at_us += segment.duration_us;
         if index >= skipped {
-            let with_parts =
-                form != Form::Classic && end_us - at_us <= PARTS_LISTED_TARGETS * target_us;
+            let with_parts = form.has_parts() && end_us - at_us <= PARTS_LISTED_TARGETS * target_us;
             listing.segment(segment, with_parts);
         }
     }
-    if form != Form::Classic {
+    if form.has_parts() {
         listing.open(rendition);
         if !snapshot.ended {
             reports(&mut text, snapshot, rendition);
@@ -79,11 +104,17 @@ pub fn media(snapshot: &Snapshot, rendition: &Rendition, form: Form) -> String {
     text
 }
 
-fn head(text: &mut String, snapshot: &Snapshot, rendition: &Rendition, form: Form) {
-    let first = rendition.listed().next();
-    let gaps = rendition.listed().any(|segment| segment.is_gap());
+fn head(
+    text: &mut String,
+    snapshot: &Snapshot,
+    listed: &[&Arc<Segment>],
+    form: Form,
+    skipped: usize,
+) {
+    let first = listed.first();
+    let gaps = listed.iter().any(|segment| segment.is_gap());
     let version = match first {
-        _ if form != Form::Classic => VERSION_LOW_LATENCY,
+        _ if form.has_parts() || skipped > 0 => VERSION_LOW_LATENCY,
         _ if gaps => VERSION_WITH_GAP,
         Some(segment) if segment.init.is_none() => VERSION_TS,
         _ => VERSION,
@@ -93,12 +124,18 @@ fn head(text: &mut String, snapshot: &Snapshot, rendition: &Rendition, form: For
         text,
         "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target_s}\n"
     );
-    if form != Form::Classic {
+    let skip_until_s = SKIP_UNTIL_TARGETS * target_s;
+    if matches!(form, Form::Rewind | Form::RewindDelta) {
+        let _ = writeln!(
+            text,
+            "#EXT-X-SERVER-CONTROL:CAN-SKIP-UNTIL={skip_until_s}.0"
+        );
+    }
+    if form.has_parts() {
         let _ = write!(
             text,
-            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={}.0,HOLD-BACK={}.0,PART-HOLD-BACK={}\n\
+            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={skip_until_s}.0,HOLD-BACK={}.0,PART-HOLD-BACK={}\n\
              #EXT-X-PART-INF:PART-TARGET={}\n",
-            SKIP_UNTIL_TARGETS * target_s,
             HOLD_BACK_TARGETS * target_s,
             Seconds(HOLD_BACK_PARTS * snapshot.part_target_us),
             Seconds(snapshot.part_target_us),
@@ -115,21 +152,22 @@ fn head(text: &mut String, snapshot: &Snapshot, rendition: &Rendition, form: For
         "#EXT-X-MEDIA-SEQUENCE:{}\n#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity}\n",
         first.map_or(0, |segment| segment.msn),
     );
-    if independent(rendition) {
+    if independent(listed.iter().copied()) {
         text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
     }
 }
 
 /// How long the playlist is with its parts, microseconds.
-fn end_us(rendition: &Rendition) -> i64 {
-    let listed: i64 = rendition.listed().map(|segment| segment.duration_us).sum();
-    let open = rendition.open.iter().flat_map(|open| &open.parts);
-    listed + open.map(|part| part.duration_us).sum::<i64>()
+fn end_us(listed: &[&Arc<Segment>], rendition: &Rendition, form: Form) -> i64 {
+    let complete: i64 = listed.iter().map(|segment| segment.duration_us).sum();
+    let open = rendition.open.iter().filter(|_| form.has_parts());
+    let parts = open.flat_map(|open| &open.parts);
+    complete + parts.map(|part| part.duration_us).sum::<i64>()
 }
 
 /// How many segments end before `until_us`.
-fn skipped(rendition: &Rendition, until_us: i64) -> usize {
-    let ends = rendition.listed().scan(0, |at_us, segment| {
+fn skipped(listed: &[&Arc<Segment>], until_us: i64) -> usize {
+    let ends = listed.iter().scan(0, |at_us, segment| {
         *at_us += segment.duration_us;
         Some(*at_us)
     });
@@ -152,7 +190,7 @@ fn reports(text: &mut String, snapshot: &Snapshot, rendition: &Rendition) {
         let name = other.name();
         let _ = write!(
             text,
-            "#EXT-X-RENDITION-REPORT:URI=\"../{name}/index.m3u8\",LAST-MSN={msn}"
+            "#EXT-X-RENDITION-REPORT:URI=\"../{name}/{LIVE}\",LAST-MSN={msn}"
         );
         if let Some(part) = parts.checked_sub(1) {
             let _ = write!(text, ",LAST-PART={part}");

@@ -4,15 +4,34 @@ use std::fmt::Write as _;
 
 use weir_media::{Kind, codec::Codec};
 
-use super::independent;
+use super::{LIVE, REWIND, Start, independent};
 use crate::window::{Rendition, Segment, Snapshot};
 
 /// The multivariant playlist. `query` is appended to every URI: it carries the viewer's session.
 #[must_use]
 pub fn multivariant(snapshot: &Snapshot, query: &str) -> String {
+    playlist(snapshot, LIVE, None, query)
+}
+
+/// The multivariant playlist for a viewer who begins in the rewind window; `start` must lie within it.
+#[must_use]
+pub fn rewind_multivariant(snapshot: &Snapshot, start: Start, query: &str) -> String {
+    playlist(snapshot, REWIND, Some(start), query)
+}
+
+/// `media` is what the media playlists are called.
+fn playlist(snapshot: &Snapshot, media: &str, start: Option<Start>, query: &str) -> String {
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:6\n");
-    if snapshot.renditions.iter().all(independent) {
+    let renditions = snapshot.renditions.iter();
+    let is_independent = |rendition: &Rendition| match start {
+        Some(_) => independent(rendition.rewindable()),
+        None => independent(rendition.listed()),
+    };
+    if renditions.clone().all(is_independent) {
         text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
+    }
+    if let Some(start) = start {
+        let _ = writeln!(text, "#EXT-X-START:TIME-OFFSET={start},PRECISE=YES");
     }
     let video = snapshot
         .renditions
@@ -30,7 +49,7 @@ pub fn multivariant(snapshot: &Snapshot, query: &str) -> String {
         let _ = writeln!(
             text,
             "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Default\",LANGUAGE=\"und\",DEFAULT=YES,AUTOSELECT=YES,\
-             CHANNELS=\"{channels}\",URI=\"{}/index.m3u8{query}\"",
+             CHANNELS=\"{channels}\",URI=\"{}/{media}{query}\"",
             audio.name()
         );
     }
@@ -43,7 +62,7 @@ pub fn multivariant(snapshot: &Snapshot, query: &str) -> String {
         } else {
             ""
         };
-        let _ = writeln!(text, "{group}\n{}/index.m3u8{query}", lead.name());
+        let _ = writeln!(text, "{group}\n{}/{media}{query}", lead.name());
     }
     text
 }
@@ -54,7 +73,7 @@ pub fn multivariant(snapshot: &Snapshot, query: &str) -> String {
 pub fn ts_multivariant(snapshot: &Snapshot, variant: &str, query: &str) -> Option<String> {
     let ts = snapshot.ts.as_ref()?;
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:3\n");
-    if independent(ts) {
+    if independent(ts.listed()) {
         text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
     }
     let tracks: Vec<&Rendition> = snapshot.renditions.iter().collect();
@@ -68,7 +87,10 @@ pub fn ts_multivariant(snapshot: &Snapshot, variant: &str, query: &str) -> Optio
 fn stream_inf(text: &mut String, sent: &[&Rendition], tracks: &[&Rendition], target_s: i64) {
     let rates: Vec<Rates> = sent
         .iter()
-        .map(|rendition| rates(rendition, target_s))
+        .map(|rendition| {
+            let segments = rendition.segments.iter().map(|segment| &**segment);
+            rates(segments, target_s)
+        })
         .collect();
     let peak: u64 = rates.iter().map(|rates| rates.peak_bps).sum();
     let average: u64 = rates.iter().map(|rates| rates.average_bps).sum();
@@ -94,9 +116,12 @@ fn stream_inf(text: &mut String, sent: &[&Rendition], tracks: &[&Rendition], tar
     }
 }
 
-/// The highest bit rate of what is served, bits a second (H16).
-pub(crate) fn peak_bps(rendition: &Rendition, target_s: i64) -> u64 {
-    rates(rendition, target_s).peak_bps
+/// The highest bit rate of some segments, bits a second (H16).
+pub(crate) fn peak_bps<'a>(
+    segments: impl Iterator<Item = &'a Segment> + Clone,
+    target_s: i64,
+) -> u64 {
+    rates(segments, target_s).peak_bps
 }
 
 struct Rates {
@@ -104,8 +129,8 @@ struct Rates {
     average_bps: u64,
 }
 
-/// Peak and average over what is served (H16). A segment shorter than half the target says nothing about the peak.
-fn rates(rendition: &Rendition, target_s: i64) -> Rates {
+/// Peak and average over some segments (H16). A segment shorter than half the target says nothing about the peak.
+fn rates<'a>(segments: impl Iterator<Item = &'a Segment> + Clone, target_s: i64) -> Rates {
     let bps = |bytes: usize, us: i64| {
         let us = u64::try_from(us).unwrap_or(0);
         (bytes as u64)
@@ -114,19 +139,14 @@ fn rates(rendition: &Rendition, target_s: i64) -> Rates {
             .unwrap_or(0)
     };
     let long_enough = target_s * 1_000_000 / 2;
-    let peak = rendition
-        .segments
-        .iter()
+    let peak = segments
+        .clone()
         .filter(|segment| segment.duration_us >= long_enough);
     let peak_bps = peak
         .map(|segment| bps(segment.len(), segment.duration_us))
         .max();
-    let bytes = rendition.segments.iter().map(|segment| segment.len()).sum();
-    let us = rendition
-        .segments
-        .iter()
-        .map(|segment| segment.duration_us)
-        .sum();
+    let bytes = segments.clone().map(Segment::len).sum();
+    let us = segments.map(|segment| segment.duration_us).sum();
     let average_bps = bps(bytes, us);
     Rates {
         peak_bps: peak_bps.unwrap_or(average_bps).max(average_bps).max(1),

@@ -4,6 +4,7 @@
 mod golden;
 mod properties;
 mod replica;
+mod rewind;
 mod transport;
 
 use bytes::BytesMut;

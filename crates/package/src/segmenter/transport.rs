@@ -3,9 +3,11 @@
 //! Owns: when it begins (at a whole segment) and its window. Does not own: the bytes ([`crate::ts`]) or the order in
 //! which tracks reach the marks (the lanes of the segmenter, which pass on what they take).
 
+use std::sync::Arc;
+
 use weir_media::{Kind, TrackId};
 
-use super::{Config, Passed, append};
+use super::{Config, Passed, live_window};
 use crate::{
     cut::Cut,
     ts,
@@ -61,7 +63,8 @@ impl Transport {
     fn append(&mut self, complete: Vec<ts::Segment>, config: Config, target_s: Option<i64>) {
         for segment in complete {
             self.segments_made += 1;
-            append(&mut self.rendition, listed(segment), config, target_s);
+            let fits = live_window(config, target_s);
+            self.rendition.append(Arc::new(listed(segment)), &fits);
         }
     }
 }
@@ -86,5 +89,6 @@ fn listed(segment: ts::Segment) -> Segment {
         } else {
             vec![part]
         },
+        archived: None,
     }
 }

@@ -77,6 +77,7 @@ fn package(run: &Run, segment_us: i64, behind_us: i64) -> Vec<Segment> {
             let mark = Mark {
                 at_us,
                 ends_us: at_us,
+                epoch_us: 0,
                 cut,
                 msn,
                 discontinuity: 7,
@@ -590,7 +591,7 @@ proptest! {
         let bytes = mux(&run);
         let mut packager = Packager::new();
         let at_us = run[0].1.dts;
-        let mark = Mark { at_us, ends_us: at_us, cut: Cut::Epoch, msn: 1, discontinuity: 1, chunk: 1, composition: None, targets: None, epoch };
+        let mark = Mark { at_us, ends_us: at_us, epoch_us: at_us, cut: Cut::Epoch, msn: 1, discontinuity: 1, chunk: 1, composition: None, targets: None, epoch };
         for track in [TrackId::VIDEO, TrackId::AUDIO] {
             packager.cut(&mark, track);
         }

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::Router;
@@ -20,7 +20,7 @@ use weir_gateway::{
         hls::{Identity, Viewers},
         relay::{Relays, Target},
     },
-    derive::{self, Derived, disk::Disk, hls::Outputs},
+    derive::{self, Coalescing, Derived, disk::Disk, hls::Outputs},
     ingest::{
         demo::{self, Sample},
         pull::Source,
@@ -34,6 +34,7 @@ use weir_gateway::{
         tls::{self, CertificateStore, Trust},
     },
     on_demand::OnDemand,
+    read_cache::{self, ReadCache},
     rtmp,
 };
 use weir_hub::{Hub, Join, LagLimit, Requests, Retention};
@@ -90,9 +91,8 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(config: Config, mode: Mode) -> Result<Self, StartError> {
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
+        let warnings = config.warnings.iter();
+        warnings.for_each(|warning| tracing::warn!("{warning}"));
         let started = Instant::now();
         let certificates = load_certificates(&config.tls).await?;
         let disk = open_disk(config.hls.path.as_deref())?;
@@ -102,26 +102,26 @@ impl Server {
         let gateway = gateway(&config, requests, dialer.clone());
         let relays = Relays::new(config.relay.clone(), dialer);
         let viewers = viewers(&config);
+        let cache = read_cache(&config.cache);
+        let tasks = &gateway.tasks;
+        let hls = packaging(&config.hls);
+        let outputs = Outputs::new(hls, tasks.clone(), disk.clone(), cache.clone());
         let status = Status::new(
             Arc::clone(&gateway.hub),
             gateway.on_demand.clone(),
             relays.clone(),
             viewers.clone(),
+            outputs.clone(),
             started,
         );
-        let outputs = Outputs::new(packaging(&config.hls), gateway.tasks.clone(), disk.clone());
         let media = deliver::hls::Context::new(
             gateway.clone(),
             outputs.clone(),
             viewers.clone(),
             config.limits.blocked_requests_per_ip,
         );
-        let tasks = &gateway.tasks;
-        tasks.spawn(auth::decide(
-            pending,
-            mode,
-            config.auth.publish_keys.clone(),
-        ));
+        let keys = config.auth.publish_keys.clone();
+        tasks.spawn(auth::decide(pending, mode, keys));
         tasks.spawn(super::expire(Arc::clone(&gateway.hub), viewers.clone()));
         tasks.spawn(outputs.clone().reconcile(Arc::clone(&gateway.hub)));
         if !config.relay.is_empty() {
@@ -132,6 +132,7 @@ impl Server {
             connections: connections.clone(),
             certificates: certificates.clone(),
             disk,
+            cache,
             viewers,
         };
         let access = Access::new(mode, config.auth.api_token.clone());
@@ -210,7 +211,10 @@ fn gateway(config: &Config, requests: Requests, dialer: Dialer) -> Gateway {
         hub,
         requests,
         tasks: Tasks::default(),
-        derived: Derived::default(),
+        derived: Derived::new(Coalescing {
+            interval: Duration::from_millis(limits.write_coalesce_ms as u64),
+            except: limits.write_coalesce_except.clone().into(),
+        }),
         on_demand: OnDemand::new(source, edge.stream_timeout),
         limits: Limits {
             handshake_timeout: limits.handshake_timeout,
@@ -247,10 +251,21 @@ fn packaging(hls: &config::Hls) -> derive::hls::Config {
             segment_ms: u32::try_from(hls.segment_duration.as_millis()).unwrap_or(u32::MAX),
             part_ms: PART_MS,
             playlist_segments: hls.playlist_size,
+            rewind: derive::hls::Rewind {
+                window_us: i64::try_from(hls.dvr_window.as_micros()).unwrap_or(i64::MAX),
+                memory_bytes: hls.dvr_memory_mb << 20,
+            },
         },
         low_latency: hls.low_latency,
         low_latency_except: hls.low_latency_except.clone().into(),
     }
+}
+
+fn read_cache(config: &config::Cache) -> ReadCache {
+    ReadCache::new(read_cache::Limits {
+        entries_max: config.max_entries as u64,
+        bytes_max: (config.max_size_mb as u64) << 20,
+    })
 }
 
 fn connections(config: &Config) -> Connections {

@@ -49,7 +49,7 @@ struct Arguments {
 enum Command {
     /// Publish streams over RTMP, in real time and with a time code in each picture
     Publish {
-        /// rtmp://host[:port]/app/name; {n} stands for the number of the stream
+        /// `rtmp://host[:port]/app/name`; {n} stands for the number of the stream
         url: String,
         #[command(flatten)]
         source: SourceArguments,

@@ -89,7 +89,7 @@ pub static SETTINGS: &[Setting] = &[
         .why("Segments in a live playlist; RFC 8216 wants three at least, each costs memory."),
     row("hls.low_latency", |c| &mut c.hls.low_latency)
         .env("LOW_LATENCY_HLS")
-        .why("Tell players the parts of a segment as they come: LL-HLS, one to two seconds behind live."),
+        .why("Tell players of segments as they are made: LL-HLS and LL-DASH, about two seconds behind live."),
     row("hls.low_latency_except", |c| &mut c.hls.low_latency_except)
         .why("Streams for which the opposite of low_latency holds: [\"name\"]."),
     row("hls.path", |c| &mut c.hls.path)
@@ -97,6 +97,18 @@ pub static SETTINGS: &[Setting] = &[
         .other_env("HLS_STORAGE")
         .flag("hls-storage")
         .why("Folder to write live HLS to as well, for a web server; empty keeps it in memory only."),
+    row("hls.dvr_window", |c| &mut c.hls.dvr_window)
+        .range(0..=604_800)
+        .why("Seconds that viewers can rewind, at /live/{name}/index.m3u8?start=-120; 0 for the live playlist."),
+    row("hls.dvr_memory_mb", |c| &mut c.hls.dvr_memory_mb)
+        .range(0..=1_048_576)
+        .why("MiB per stream of the rewind window in memory; older segments are read from HLS_PATH, if set."),
+    row("cache.max_entries", |c| &mut c.cache.max_entries)
+        .range(1..=100_000)
+        .why("Segments kept for 30 s after they were read from the disk, so that others need not."),
+    row("cache.max_size_mb", |c| &mut c.cache.max_size_mb)
+        .range(1..=1_048_576)
+        .why("MiB of such segments; whichever bound comes first."),
     row("tls.cert", |c| &mut c.tls.cert)
         .why("PEM file of the certificate and its chain; turns HTTPS and RTMPS on; changes take effect."),
     row("tls.key", |c| &mut c.tls.key)
@@ -127,13 +139,13 @@ pub static SETTINGS: &[Setting] = &[
         .why("Token of the API, shown as Authorization: Bearer; empty keeps it closed but in weir dev."),
     row("viewers.tracking_enabled", |c| &mut c.viewers.tracking_enabled)
         .env("VIEWER_TRACKING_ENABLED")
-        .why("Count the viewers of HLS; false is the same as identity = \"off\"."),
+        .why("Count the viewers of HLS and DASH; false is the same as identity = \"off\"."),
     row("viewers.identity", |c| &mut c.viewers.identity)
         .why("session: a random id in the URL; hash: salted, of address and agent, in memory only; off."),
     row("viewers.timeout", |c| &mut c.viewers.timeout)
         .env("VIEWER_TIMEOUT_SECONDS")
         .range(1..=3600)
-        .why("Seconds without a request after which an HLS viewer has left."),
+        .why("Seconds without a request after which a viewer of HLS or DASH has left."),
     row("edge.source_host", |c| &mut c.edge.source_host)
         .env("SOURCE_HOST")
         .why("RTMP server that streams nobody publishes here are fetched from; empty for none."),
@@ -181,6 +193,11 @@ pub static SETTINGS: &[Setting] = &[
     row("limits.blocked_requests_per_ip", |c| &mut c.limits.blocked_requests_per_ip)
         .range(0..=100_000)
         .why("LL-HLS requests of one address that may wait at once; 0 for any number, as for trusted proxies."),
+    row("limits.write_coalesce_ms", |c| &mut c.limits.write_coalesce_ms)
+        .range(0..=1_000)
+        .why("Milliseconds FLV, RTMP and HTTP-TS may wait to be written with more; 0 for every frame at once."),
+    row("limits.write_coalesce_except", |c| &mut c.limits.write_coalesce_except)
+        .why("Streams whose every frame is written when it comes, at the price of processor time."),
     row("log.level", |c| &mut c.log.level)
         .env("RUST_LOG")
         .why("error, warn, info, debug or trace, also per module: info,weir_gateway=debug."),

@@ -16,6 +16,7 @@ use weir_gateway::{
     deliver::hls::Viewers,
     derive::disk::Disk,
     net::{listener::Connections, tasks::Tasks, tls::CertificateStore},
+    read_cache::ReadCache,
 };
 use weir_hub::{Hub, Role, RunId, SessionSnapshot, StreamStatus, Traffic};
 use weir_media::StreamName;
@@ -41,6 +42,8 @@ pub struct Observed {
     pub certificates: Option<CertificateStore>,
     /// The disk that HLS is written to, if it is.
     pub disk: Option<Disk>,
+    /// What was read from there of late.
+    pub cache: ReadCache,
     /// The viewers of HLS.
     pub viewers: Viewers,
 }
@@ -74,6 +77,7 @@ impl prometheus_client::collector::Collector for Collector {
         self.encode_connections(&mut families)?;
         self.encode_traffic(&mut families)?;
         self.encode_disk(&mut families)?;
+        self.encode_cache(&mut families)?;
         encode_streams(&mut families, &by_label(&streams, SERIES_MAX))?;
         encode_repairs(
             &mut families,
@@ -211,6 +215,25 @@ impl Collector {
             "streaming_hls_disk_dropped_updates",
             "Times that the disk was too slow, and an update of a stream's files was left out.",
             counts.dropped(),
+        )
+    }
+
+    fn encode_cache(&self, families: &mut Families<'_>) -> fmt::Result {
+        let cache = &self.observed.cache;
+        families.counter(
+            "streaming_cache_hits",
+            "Segments that were read from the disk for somebody else already.",
+            cache.hits(),
+        )?;
+        families.counter(
+            "streaming_cache_misses",
+            "Segments that had to be read from the disk.",
+            cache.misses(),
+        )?;
+        families.gauge(
+            "streaming_cache_bytes",
+            "Segments that are kept after they were read from the disk.",
+            cache.bytes(),
         )
     }
 

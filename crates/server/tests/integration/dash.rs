@@ -2,25 +2,46 @@
 
 mod manifest;
 
-use std::{io::Read as _, process::Command, time::Duration};
+use std::{io::Read as _, process::Command, thread, time::Duration};
 
 use serde_json::Value;
 
-use crate::support::{
-    Dir, PATIENCE, Weir,
-    ffmpeg::{self, AUDIO, VIDEO},
-    ffprobe,
-    http::{self, Response, request},
-    player::{self, kept_file},
-    process::Process,
-    wait_for,
+use crate::{
+    mpd_watch::{Options, watch},
+    support::{
+        Dir, PATIENCE, Weir,
+        ffmpeg::{self, AUDIO, VIDEO},
+        ffprobe,
+        http::{self, Response, request},
+        player::{self, kept_file},
+        process::Process,
+        wait_for,
+    },
 };
 use manifest::Manifest;
 
+/// How long a stream is watched: the window passes twice.
+const WATCH: Duration = Duration::from_secs(14);
 /// How long players play here.
 const PLAYED_S: u64 = 30;
 /// A player that only fetched complete segments would be further behind.
 const LOW_LATENCY_MS_MAX: f64 = 4_000.0;
+
+#[test]
+fn e2e_dash_holds_over_time() {
+    for (low_latency, switch) in [(true, "true"), (false, "false")] {
+        let environment = [("PLAYLIST_SIZE", "3"), ("LOW_LATENCY_HLS", switch)];
+        let weir = Weir::start("dev", &environment);
+        wait_for_manifest(&weir, "demo");
+        let options = Options {
+            low_latency,
+            lasts: WATCH,
+        };
+        let report = watch(weir.http_addr(), "/live/demo/manifest.mpd", options);
+        assert_eq!(report.problems, Vec::<String>::new(), "{switch}");
+        assert!(report.segments > 8 && report.versions > 4, "{report:?}");
+    }
+}
 
 #[test]
 fn e2e_manifests_suit_players_and_caches() {
@@ -171,6 +192,43 @@ fn e2e_a_run_ends_with_a_static_manifest() {
     assert!(!manifest.has("minimumUpdatePeriod"));
     let newest = manifest.tracks[0].segments.last().expect("a segment");
     assert_eq!(path, format!("/live/source/{newest}"));
+}
+
+/// Another picture after a pause: the segments of both are there, each in its Period.
+#[test]
+fn e2e_a_publisher_that_returns_begins_a_period() {
+    let dir = Dir::new("dash");
+    let [before, after] =
+        [("160x90", "before.flv"), ("320x180", "after.flv")].map(|(size, file)| {
+            let file = dir.path().join(file);
+            let x264 = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 50";
+            let tracks = format!("-f lavfi -i testsrc2=size={size}:rate=25 {AUDIO}:s=48000 {x264}");
+            ffmpeg::encode(&format!("{tracks} -c:a aac -t 30"), &file);
+            file
+        });
+    let weir = Weir::start("dev", &[]);
+    let first = ffmpeg::push(&before, &weir.rtmp_url("source"));
+    wait_for_manifest(&weir, "source");
+    let path = "/live/source/manifest.mpd";
+    let options = Options {
+        low_latency: true,
+        lasts: WATCH,
+    };
+    let (report, periods) = thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(weir.http_addr(), path, options));
+        drop(first);
+        let again = ffmpeg::push(&after, &weir.rtmp_url("source"));
+        let periods = wait_for("a second Period", PATIENCE, || {
+            let text = weir.get(path).text();
+            let periods = text.matches("<Period ").count();
+            (periods > 1).then_some((periods, text.matches("<AdaptationSet ").count()))
+        });
+        let report = watching.join().expect("it watches to its end");
+        drop(again);
+        (report, periods)
+    });
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!(periods, (2, 4), "Periods, and tracks in both");
 }
 
 /// Frames with pictures out of order, whose times the manifest tells in presentation time.

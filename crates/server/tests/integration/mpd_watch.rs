@@ -9,3 +9,5 @@ mod rules;
 mod studio;
 mod tests;
 mod watch;
+
+pub(crate) use watch::{Options, watch};

@@ -29,7 +29,7 @@ fn start(path: &Path) -> Weir {
 }
 
 /// Names of the segments in a playlist, and of the init object.
-fn listed(playlist: &str) -> Vec<&str> {
+pub(crate) fn listed(playlist: &str) -> Vec<&str> {
     let maps = playlist
         .lines()
         .filter_map(|line| line.strip_prefix("#EXT-X-MAP:URI="));
@@ -41,7 +41,7 @@ fn listed(playlist: &str) -> Vec<&str> {
         .collect()
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -52,7 +52,7 @@ fn read(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-fn metric(weir: &Weir, name: &str) -> u64 {
+pub(crate) fn metric(weir: &Weir, name: &str) -> u64 {
     let metrics = weir.get("/metrics").text();
     let value = metrics.lines().find_map(|line| line.strip_prefix(name));
     value
@@ -170,10 +170,10 @@ fn e2e_files_leave_some_time_after_their_stream() {
 }
 
 /// A file system of one MiB.
-struct SmallDisk(Dir);
+pub(crate) struct SmallDisk(pub(crate) Dir);
 
 impl SmallDisk {
-    fn mount() -> Self {
+    pub(crate) fn mount() -> Self {
         let dir = Dir::new("storage-small");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=1m", "weir-test"]);

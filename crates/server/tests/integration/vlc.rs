@@ -34,6 +34,11 @@ fn e2e_vlc_plays_hls_of_cmaf() {
 }
 
 #[test]
+fn e2e_vlc_plays_dash() {
+    check("/live/demo/manifest.mpd");
+}
+
+#[test]
 fn e2e_vlc_plays_http_ts() {
     check("/live/demo.ts");
 }

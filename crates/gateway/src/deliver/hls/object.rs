@@ -56,6 +56,20 @@ impl Object {
         }
     }
 
+    /// A segment of a rendition whose bytes were read back.
+    pub(super) fn archived(
+        run: &str,
+        rendition: &str,
+        segment: &Segment,
+        bytes: Bytes,
+        media_type: &'static str,
+    ) -> Self {
+        Self {
+            parts: vec![bytes],
+            ..Self::segment(run, rendition, segment, media_type)
+        }
+    }
+
     /// A part of a rendition; `number` tells its segment and its place in it.
     pub(super) fn part(
         run: &str,

@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::fd::OwnedFd,
     path::Path,
 };
@@ -66,10 +66,30 @@ impl Folder {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.0, UNFINISHED, flags, FILE_MODE)?);
-        for part in parts {
-            file.write_all(part)?;
+        let mut parts = parts.iter();
+        if let Err(error) = parts.try_for_each(|part| file.write_all(part)) {
+            // On a full disk, what there is of it is in the way.
+            self.remove(UNFINISHED)?;
+            return Err(error);
         }
         Ok(renameat(&self.0, UNFINISHED, &self.0, name)?)
+    }
+
+    /// Reads a file that has `len` bytes. One that has not, or is none, is not what was written.
+    pub(super) fn read(&self, name: &str, len: usize) -> io::Result<Bytes> {
+        // A pipe of this name must not hold us up.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
+        let known = file.metadata()?;
+        if !known.is_file() || known.len() != len as u64 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut bytes = Vec::with_capacity(len);
+        file.take(len as u64).read_to_end(&mut bytes)?;
+        if bytes.len() < len {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(bytes.into())
     }
 
     /// Removes a file, if it is there.
@@ -100,18 +120,79 @@ impl Folder {
         Ok(entries)
     }
 
-    /// Whether the file system has room for more.
-    pub(super) fn has_room(&self) -> io::Result<bool> {
+    /// Whether the file system has room for so many bytes more.
+    pub(super) fn has_room(&self, len: u64) -> io::Result<bool> {
         let disk = fstatvfs(&self.0)?;
         let floor = (disk.f_blocks / FREE_SHARE_MIN).saturating_mul(disk.f_frsize);
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        Ok(free >= floor.min(FREE_BYTES_MIN))
+        Ok(free >= floor.min(FREE_BYTES_MIN).saturating_add(len))
     }
+}
+
+/// Whether reading failed because there is no such file, or not the one that was written.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    error.kind() == io::ErrorKind::InvalidData
+        || matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
 fn gone(removed: rustix::io::Result<()>) -> io::Result<()> {
     match removed {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// A new folder for a test, which is removed with it.
+#[cfg(test)]
+pub(super) struct TestDir(pub(super) std::path::PathBuf);
+
+#[cfg(test)]
+impl TestDir {
+    pub(super) fn new() -> Self {
+        use std::sync::atomic::{AtomicU32, Ordering};
+
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let unique = format!("weir-disk-{}-{number}", std::process::id());
+        Self(std::env::temp_dir().join(unique))
+    }
+}
+
+#[cfg(test)]
+impl Drop for TestDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn only_the_file_that_was_written_is_read() {
+        let dir = TestDir::new();
+        let folder = Folder::root(&dir.0).expect("a new folder");
+        folder
+            .write("a", &[Bytes::from_static(b"ab"), Bytes::from_static(b"c")])
+            .expect("the disk takes it");
+        assert_eq!(folder.read("a", 3).expect("it is there"), "abc");
+        symlink("a", dir.0.join("link")).expect("the disk takes it");
+        fs::create_dir(dir.0.join("folder")).expect("the disk takes it");
+        rustix::fs::mkfifoat(&folder.0, "pipe", Mode::RWXU).expect("the disk takes it");
+        for (name, len) in [
+            ("a", 2),
+            ("a", 4),
+            ("b", 3),
+            ("link", 3),
+            ("folder", 0),
+            ("pipe", 0),
+        ] {
+            let error = folder.read(name, len).expect_err(name);
+            assert!(is_gone(&error), "{name}: {error}");
+        }
     }
 }

@@ -4,9 +4,7 @@
 //! then removing what nobody lists); which folders are ours. Does not own: system calls ([`super::folder`]).
 
 use std::{
-    collections::{HashMap, HashSet},
-    io,
-    path::Path,
+    io, slice,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -15,12 +13,13 @@ use bytes::Bytes;
 use weir_media::StreamName;
 use weir_package::{
     hls::{self, Form},
-    name::{self, ObjectName},
-    window::{Rendition, Snapshot},
+    name::ObjectName,
+    window::{Rendition, Segment, Snapshot},
 };
 
 use super::{
     Counts, State,
+    files::{Files, Object, Place},
     folder::{Folder, UNFINISHED},
 };
 use crate::{
@@ -33,27 +32,23 @@ const MARKER: &str = ".weir";
 /// The folders that renditions are in.
 const RENDITIONS: [&str; 2] = ["video", "audio"];
 
-/// A file of a stream: the rendition's folder it is in, if any, and its name.
-type Place = (Option<&'static str>, String);
-
 /// The thread's own state.
 #[derive(Debug)]
 pub(super) struct Writer {
-    root: Folder,
-    /// The objects that are on the disk, by stream.
-    written: HashMap<StreamName, HashSet<Place>>,
+    root: Arc<Folder>,
+    files: Arc<Files>,
     counts: Arc<Counts>,
     failures: Throttle,
 }
 
 impl Writer {
-    pub(super) fn open(path: &Path, counts: Arc<Counts>) -> io::Result<Self> {
-        Ok(Self {
-            root: Folder::root(path)?,
-            written: HashMap::new(),
+    pub(super) fn new(root: Arc<Folder>, files: Arc<Files>, counts: Arc<Counts>) -> Self {
+        Self {
+            root,
+            files,
             counts,
             failures: Throttle::default(),
-        })
+        }
     }
 
     /// Removes the files of streams that an earlier process has left.
@@ -71,7 +66,7 @@ impl Writer {
         let done = match state {
             State::Published(published) => self.write_stream(name, published),
             State::Gone => {
-                self.written.remove(name);
+                self.files.forget(name);
                 self.remove_stream(name)
             }
         };
@@ -87,35 +82,28 @@ impl Writer {
         }
     }
 
-    fn write_stream(&mut self, name: &StreamName, published: &Published) -> io::Result<()> {
+    fn write_stream(&self, name: &StreamName, published: &Published) -> io::Result<()> {
         let is_new = self.root.make(name.as_str())?;
         let folder = self.root.open(name.as_str())?;
         if is_new || folder.entries()?.is_empty() {
             folder.write(MARKER, &[])?;
-            self.written.remove(name);
+            self.files.forget(name);
         } else if !is_ours(&folder)? {
             let what = "the folder is there already and holds something else";
             return Err(io::Error::other(what));
         }
-        let written = self.written.entry(name.clone()).or_default();
-        let objects = objects(&published.snapshot);
-        let complete = write_new(&folder, &objects, written, &self.counts)
-            .and_then(|()| write_playlists(&folder, &published.snapshot, &self.counts));
+        let output = Output {
+            name,
+            folder,
+            snapshot: &published.snapshot,
+            files: &self.files,
+            counts: &self.counts,
+        };
+        let complete = output
+            .write_objects()
+            .and_then(|()| output.write_playlists());
         // On a full disk too, and there above all. A playlist that could not be written lists what is long gone.
-        let current: HashSet<&Place> = objects.iter().map(|(place, _)| place).collect();
-        let old: Vec<Place> = written
-            .iter()
-            .filter(|place| !current.contains(place))
-            .cloned()
-            .collect();
-        for place in old {
-            remove_file(&folder, &place)?;
-            written.remove(&place);
-        }
-        if published.snapshot.ts.is_none() {
-            folder.remove(TS_INDEX)?;
-            folder.remove(TS_VARIANT)?;
-        }
+        output.remove_old()?;
         complete
     }
 
@@ -176,120 +164,173 @@ fn is_file(name: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Every object of a run that is served now.
-fn objects(snapshot: &Snapshot) -> Vec<(Place, Vec<Bytes>)> {
-    let run = &snapshot.run;
-    let mut found = Vec::new();
-    for rendition in &snapshot.renditions {
-        let folder = Some(rendition.name());
-        let mut init = None;
-        for segment in rendition
-            .segments
-            .iter()
-            .filter(|segment| !segment.is_gap())
-        {
-            if let Some(needed) = segment.init.as_ref().filter(|needed| init != Some(*needed)) {
-                let place = (folder, name::init_name(run, needed));
-                found.push((place, vec![needed.bytes.clone()]));
-                init = Some(needed);
-            }
-            let place = (folder, name::segment_name(run, segment.msn));
-            found.push((place, bytes_of(segment)));
-        }
-    }
-    let ts = snapshot.ts.iter().flat_map(|ts: &Rendition| &ts.segments);
-    for segment in ts.filter(|segment| !segment.is_gap()) {
-        let place = (None, name::ts_segment_name(run, segment.msn));
-        found.push((place, bytes_of(segment)));
-    }
-    found
+/// What a stream's folder is to hold.
+struct Output<'a> {
+    name: &'a StreamName,
+    folder: Folder,
+    snapshot: &'a Snapshot,
+    files: &'a Files,
+    counts: &'a Counts,
 }
 
-fn bytes_of(segment: &weir_package::window::Segment) -> Vec<Bytes> {
+impl Output<'_> {
+    /// Writes what is served and not there yet: the oldest first, because memory loses it first.
+    fn write_objects(&self) -> io::Result<()> {
+        for rendition in &self.snapshot.renditions {
+            for segment in rendition.served() {
+                let place = Place::segment(rendition.name(), segment.msn);
+                if segment.parts.is_empty() || !self.wants(place) {
+                    continue;
+                }
+                if let Some(init) = &segment.init {
+                    let place = Place::init(rendition.name(), init.discontinuity);
+                    if self.wants(place) {
+                        self.write_object(place, slice::from_ref(&init.bytes))?;
+                    }
+                }
+                self.write_object(place, &bytes_of(segment))?;
+            }
+        }
+        let ts = self.snapshot.ts.iter().flat_map(Rendition::served);
+        for segment in ts.filter(|segment| !segment.is_gap()) {
+            let place = Place::ts_segment(segment.msn);
+            if self.wants(place) {
+                self.write_object(place, &bytes_of(segment))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wants(&self, place: Place) -> bool {
+        self.files.wants(self.name, &self.snapshot.run, place)
+    }
+
+    fn write_object(&self, place: Place, parts: &[Bytes]) -> io::Result<()> {
+        self.make_room(parts)?;
+        let run = &self.snapshot.run;
+        self.write_file(place.rendition, &place.file(run), parts)?;
+        self.files.add(self.name, run, place);
+        Ok(())
+    }
+
+    /// Where the disk is full, gives up the oldest segments that no live playlist lists: the rewind window gets shorter.
+    fn make_room(&self, parts: &[Bytes]) -> io::Result<()> {
+        let len = parts.iter().map(|part| part.len() as u64).sum();
+        let renditions = self.snapshot.renditions.iter();
+        let live = renditions.filter_map(|rendition| rendition.listed().next());
+        let live_msn = live.map(|segment| segment.msn).min().unwrap_or(0);
+        let run = &self.snapshot.run;
+        while !self.folder.has_room(len)? {
+            let oldest = self.files.give_up_oldest(self.name, run, live_msn);
+            if oldest.is_empty() {
+                let what = "the disk is almost full; writing goes on when there is room";
+                return Err(io::Error::new(io::ErrorKind::StorageFull, what));
+            }
+            for place in oldest {
+                self.remove_object(run, place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what lists the live objects, which are there by now: media playlists before those that name them. Files
+    /// cannot be waited for, so they tell whole segments only.
+    fn write_playlists(&self) -> io::Result<()> {
+        let snapshot = self.snapshot;
+        for rendition in &snapshot.renditions {
+            let text = hls::media(snapshot, rendition, Form::Classic);
+            self.write_file(Some(rendition.name()), INDEX, &[text.into()])?;
+        }
+        let text = hls::multivariant(snapshot, "");
+        self.write_file(None, INDEX, &[text.into()])?;
+        let multivariant = hls::ts_multivariant(snapshot, TS_VARIANT, "");
+        if let (Some(ts), Some(multivariant)) = (&snapshot.ts, multivariant) {
+            let media = hls::media(snapshot, ts, Form::Classic);
+            self.write_file(None, TS_VARIANT, &[media.into()])?;
+            self.write_file(None, TS_INDEX, &[multivariant.into()])?;
+        }
+        Ok(())
+    }
+
+    fn write_file(
+        &self,
+        rendition: Option<&'static str>,
+        file: &str,
+        parts: &[Bytes],
+    ) -> io::Result<()> {
+        match rendition {
+            Some(rendition) => {
+                self.folder.make(rendition)?;
+                self.folder.open(rendition)?.write(file, parts)?;
+            }
+            None => self.folder.write(file, parts)?,
+        }
+        let len = parts.iter().map(|part| part.len() as u64).sum();
+        self.counts.written_bytes.fetch_add(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes what is no longer served.
+    fn remove_old(&self) -> io::Result<()> {
+        let is_current =
+            |run: &str, place| run == self.snapshot.run && is_served(self.snapshot, place);
+        for (run, place) in self.files.old(self.name, is_current) {
+            self.remove_object(&run, place)?;
+        }
+        self.files.forget_other_runs(self.name, &self.snapshot.run);
+        if self.snapshot.ts.is_none() {
+            self.folder.remove(TS_INDEX)?;
+            self.folder.remove(TS_VARIANT)?;
+        }
+        Ok(())
+    }
+
+    fn remove_object(&self, run: &str, place: Place) -> io::Result<()> {
+        let file = place.file(run);
+        match place.rendition {
+            Some(rendition) => self.folder.open(rendition)?.remove(&file)?,
+            None => self.folder.remove(&file)?,
+        }
+        self.files.remove(self.name, run, place);
+        Ok(())
+    }
+}
+
+fn is_served(snapshot: &Snapshot, place: Place) -> bool {
+    let rendition = match place.rendition {
+        Some(rendition) => snapshot.rendition(rendition),
+        None => snapshot.ts.as_ref(),
+    };
+    rendition.is_some_and(|rendition| match place.object {
+        Object::Init(discontinuity) => rendition.init(discontinuity).is_some(),
+        Object::Segment(msn) | Object::TsSegment(msn) => rendition.segment(msn).is_some(),
+    })
+}
+
+fn bytes_of(segment: &Segment) -> Vec<Bytes> {
     let parts = segment.parts.iter();
     parts.map(|part| part.bytes.clone()).collect()
 }
 
-fn write_new(
-    folder: &Folder,
-    objects: &[(Place, Vec<Bytes>)],
-    written: &mut HashSet<Place>,
-    counts: &Counts,
-) -> io::Result<()> {
-    for (place, parts) in objects {
-        if written.contains(place) {
-            continue;
-        }
-        if !folder.has_room()? {
-            let what = "the disk is almost full; writing goes on when there is room";
-            return Err(io::Error::new(io::ErrorKind::StorageFull, what));
-        }
-        write_file(folder, place, parts, counts)?;
-        written.insert(place.clone());
-    }
-    Ok(())
-}
-
-/// Writes what lists the objects, which are there by now: media playlists before those that name them. Files cannot be
-/// waited for, so they tell whole segments only.
-fn write_playlists(folder: &Folder, snapshot: &Snapshot, counts: &Counts) -> io::Result<()> {
-    let write = |place: Place, text: String| write_file(folder, &place, &[text.into()], counts);
-    for rendition in &snapshot.renditions {
-        let place = (Some(rendition.name()), INDEX.to_owned());
-        write(place, hls::media(snapshot, rendition, Form::Classic))?;
-    }
-    write((None, INDEX.to_owned()), hls::multivariant(snapshot, ""))?;
-    let multivariant = hls::ts_multivariant(snapshot, TS_VARIANT, "");
-    if let (Some(ts), Some(multivariant)) = (&snapshot.ts, multivariant) {
-        let media = hls::media(snapshot, ts, Form::Classic);
-        write((None, TS_VARIANT.to_owned()), media)?;
-        write((None, TS_INDEX.to_owned()), multivariant)?;
-    }
-    Ok(())
-}
-
-fn write_file(folder: &Folder, place: &Place, parts: &[Bytes], counts: &Counts) -> io::Result<()> {
-    let (rendition, name) = place;
-    match rendition {
-        Some(rendition) => {
-            folder.make(rendition)?;
-            folder.open(rendition)?.write(name, parts)?;
-        }
-        None => folder.write(name, parts)?,
-    }
-    let len = parts.iter().map(|part| part.len() as u64).sum();
-    counts.written_bytes.fetch_add(len, Ordering::Relaxed);
-    Ok(())
-}
-
-fn remove_file(folder: &Folder, (rendition, name): &Place) -> io::Result<()> {
-    match rendition {
-        Some(rendition) => folder.open(rendition)?.remove(name),
-        None => folder.remove(name),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink, path::PathBuf, sync::atomic::AtomicU32};
+    use std::{fs, os::unix::fs::symlink};
 
-    use super::*;
-    use crate::derive::hls::Packaging;
+    use super::{super::folder::TestDir, *};
+    use crate::derive::hls::{Packaging, Rewind};
 
     /// A writer into a new folder, which is removed with it.
     struct Case {
-        path: PathBuf,
+        dir: TestDir,
         writer: Writer,
     }
 
     impl Case {
         fn new() -> Self {
-            static NEXT: AtomicU32 = AtomicU32::new(0);
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let unique = format!("weir-disk-{}-{number}", std::process::id());
-            let path = std::env::temp_dir().join(unique);
-            let writer = Writer::open(&path, Arc::default()).expect("a new folder");
-            Self { path, writer }
+            let dir = TestDir::new();
+            let root = Folder::root(&dir.0).expect("a new folder");
+            let writer = Writer::new(Arc::new(root), Arc::default(), Arc::default());
+            Self { dir, writer }
         }
 
         /// Brings the stream `room` to its playlists without a segment, or to nothing; whether that went well.
@@ -301,17 +342,11 @@ mod tests {
         }
 
         fn write(&self, path: &str) {
-            fs::write(self.path.join(path), "keep").expect("the disk takes it");
+            fs::write(self.dir.0.join(path), "keep").expect("the disk takes it");
         }
 
         fn has(&self, path: &str) -> bool {
-            self.path.join(path).exists()
-        }
-    }
-
-    impl Drop for Case {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.path);
+            self.dir.0.join(path).exists()
         }
     }
 
@@ -327,6 +362,7 @@ mod tests {
                 segment_ms: 1_000,
                 part_ms: 333,
                 playlist_segments: 6,
+                rewind: Rewind::default(),
             },
         };
         State::Published(Published::new(Arc::new(snapshot), false))
@@ -348,11 +384,11 @@ mod tests {
     #[test]
     fn a_folder_of_somebody_else_is_left_alone() {
         let mut case = Case::new();
-        fs::create_dir(case.path.join("room")).expect("the disk takes it");
+        fs::create_dir(case.dir.0.join("room")).expect("the disk takes it");
         case.write("room/index.m3u8");
         for state in [published(), State::Gone] {
             case.apply(&state);
-            let text = fs::read_to_string(case.path.join("room/index.m3u8"));
+            let text = fs::read_to_string(case.dir.0.join("room/index.m3u8"));
             assert_eq!(text.expect("it is there"), "keep", "{state:?}");
         }
         case.writer.remove_leftovers();
@@ -364,14 +400,14 @@ mod tests {
         let mut case = Case::new();
         let outside = Case::new();
         outside.write("secret");
-        symlink(&outside.path, case.path.join("room")).expect("the disk takes it");
+        symlink(&outside.dir.0, case.dir.0.join("room")).expect("the disk takes it");
         assert!(!case.apply(&published()) && !outside.has("index.m3u8"));
-        fs::remove_file(case.path.join("room")).expect("it is a link");
+        fs::remove_file(case.dir.0.join("room")).expect("it is a link");
         assert!(case.apply(&published()));
-        let secret = outside.path.join("secret");
+        let secret = outside.dir.0.join("secret");
         for link in ["room/index.m3u8", "room/.unfinished"] {
-            let _ = fs::remove_file(case.path.join(link));
-            symlink(&secret, case.path.join(link)).expect("the disk takes it");
+            let _ = fs::remove_file(case.dir.0.join(link));
+            symlink(&secret, case.dir.0.join(link)).expect("the disk takes it");
         }
         assert!(case.apply(&published()));
         assert_eq!(fs::read_to_string(secret).expect("it is there"), "keep");
@@ -380,7 +416,7 @@ mod tests {
     #[test]
     fn one_server_a_folder() {
         let case = Case::new();
-        let second = Writer::open(&case.path, Arc::default());
+        let second = Folder::root(&case.dir.0);
         assert!(second.is_err_and(|error| error.to_string() == "another server writes there"));
     }
 

@@ -114,6 +114,21 @@ fn l05_a_discontinuity_stands_before_the_first_part() {
     expect("low-latency-discontinuity.m3u8", &playlist);
 }
 
+#[test]
+fn rewind_playlists() {
+    let mut config = CONFIG;
+    config.rewind.window_us = 24 * S;
+    let mut packaged = Packaged::new(config, Source::Whole);
+    packaged.push_all(&ordinary(60 * S + 800_000, 50));
+    let [whole, delta] =
+        [Form::Rewind, Form::RewindDelta].map(|form| text(&packaged, "video", form));
+    expect("rewind-video.m3u8", &whole);
+    expect("rewind-delta.m3u8", &delta);
+    let start = hls::Start::parse("-20.5").expect("valid");
+    let multivariant = hls::rewind_multivariant(&packaged.snapshot(), start, "?hls_ctx=abc");
+    expect("rewind-multivariant.m3u8", &multivariant);
+}
+
 fn media(packaged: &Packaged, name: &str) -> String {
     text(packaged, name, Form::Classic)
 }

@@ -65,6 +65,7 @@ impl Multivariant {
                     return Err(format!("H15: {tag} twice"));
                 }
                 "#EXT-X-INDEPENDENT-SEGMENTS" => playlist.independent = true,
+                "#EXT-X-START" if value.starts_with("TIME-OFFSET=") => {}
                 "#EXT-X-STREAM-INF" => variant = Some(stream_inf(value)?),
                 "#EXT-X-MEDIA" => playlist.renditions.push(media(value)?),
                 _ if tag.starts_with("#EXT") => return Err(format!("H1: {tag} is not known")),
