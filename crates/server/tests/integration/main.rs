@@ -3,9 +3,11 @@
 mod access;
 mod browser;
 mod cdn;
+mod cdn_cache;
 mod cli;
 mod cmaf_check;
 mod continuity;
+mod crash;
 mod crowd;
 mod dash;
 mod deploy;
