@@ -45,7 +45,7 @@ PLAYERS = range(1000, 10001, 1000)
 class Weir:
     """A server on ports of its own."""
 
-    def __init__(self, binary, mode, tls=False, cdn=False):
+    def __init__(self, binary, mode, tls=False, cdn=False, settings=None):
         self.dir = tempfile.TemporaryDirectory()
         any_port = "127.0.0.1:0"
         environment = {
@@ -67,6 +67,8 @@ class Weir:
         command = [binary, mode]
         if cdn:
             environment["CDN_ADDR"] = any_port
+        environment |= settings or {}
+        if cdn or settings is not None:
             command = ["taskset", "-c", str(SERVER_CORE), *command]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
