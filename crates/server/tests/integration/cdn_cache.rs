@@ -14,6 +14,8 @@ const PLAYERS: u64 = 50;
 /// How long they set out, and watch, in seconds.
 const RAMP_S: u64 = 2;
 const WATCH_S: u64 = 20;
+/// How often they try on a machine that is too busy.
+const ATTEMPTS_MAX: u32 = 3;
 /// What the proxy answers by itself, at least.
 const HIT_RATIO_MIN: f64 = 0.95;
 /// The addresses in the examples: that of Weir, and where nginx listens.
@@ -101,8 +103,26 @@ fn is_playlist(line: &str) -> bool {
     line.contains(".m3u8")
 }
 
-/// Players watch through a proxy, and nobody notices it.
+/// Players watch through a proxy, and nobody notices it. Where the machine has been too busy to be players, they try again.
 fn watch(proxy: SocketAddr) {
+    for attempt in 1.. {
+        let (is_good, report) = play(proxy);
+        assert_eq!(
+            report["errors"],
+            Value::Object(serde_json::Map::new()),
+            "{report:#}"
+        );
+        assert_eq!(report["totals"]["retries"], 0, "{report:#}");
+        if is_good {
+            return;
+        }
+        let was_busy = !report["own"]["bottleneck"].is_null();
+        assert!(was_busy && attempt < ATTEMPTS_MAX, "{report:#}");
+    }
+}
+
+/// Whether players were served whole and without a stop, and their report.
+fn play(proxy: SocketAddr) -> (bool, Value) {
     let dir = Dir::new("cdn");
     let file = dir.path().join("report");
     let players = bench(&format!(
@@ -110,7 +130,7 @@ fn watch(proxy: SocketAddr) {
         file.display()
     ));
     let status = players.wait(2 * PATIENCE);
-    let report: Value = serde_json::from_slice(&fs::read(&file).expect("a report")).expect("JSON");
-    assert!(status.success(), "{report:#}");
-    assert_eq!(report["totals"]["retries"], 0, "{report:#}");
+    let report = fs::read(&file).expect("there is a report");
+    let report = serde_json::from_slice(&report).expect("it is JSON");
+    (status.success(), report)
 }
