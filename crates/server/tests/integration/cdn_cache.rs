@@ -14,6 +14,10 @@ const PLAYERS: u64 = 50;
 /// How long they set out, and watch, in seconds.
 const RAMP_S: u64 = 2;
 const WATCH_S: u64 = 20;
+/// The status that nginx logs when a client has gone before its answer.
+const CLIENT_GONE: &str = "499";
+/// How often they try on a machine that is too busy.
+const ATTEMPTS_MAX: u32 = 3;
 /// What the proxy answers by itself, at least.
 const HIT_RATIO_MIN: f64 = 0.95;
 /// The addresses in the examples: that of Weir, and where nginx listens.
@@ -78,14 +82,20 @@ fn e2e_varnish_answers_for_weir() {
 
 /// Nothing was refused, and the proxy got nearly nothing from Weir.
 fn check(requests: &str, hit: &str) {
-    let refused = requests
+    let status = |line: &str| line.split(' ').nth(1).map(str::to_owned);
+    // Whoever still waits when the watching is over just goes.
+    let answered = requests
         .lines()
-        .find(|line| line.split(' ').nth(1) != Some("200"));
+        .filter(|line| status(line).as_deref() != Some(CLIENT_GONE));
+    let answered: Vec<&str> = answered.collect();
+    let refused = answered
+        .iter()
+        .find(|line| status(line).as_deref() != Some("200"));
     assert_eq!(refused, None);
-    assert!(requests.lines().count() as u64 > REQUESTS_MIN);
+    assert!(answered.len() as u64 > REQUESTS_MIN);
     for (kind, playlists) in [("playlists", true), ("objects", false)] {
-        let of_kind = requests
-            .lines()
+        let of_kind = answered
+            .iter()
             .filter(|line| is_playlist(line) == playlists);
         let (mut hits, mut all) = (0, 0);
         for line in of_kind {
@@ -101,8 +111,26 @@ fn is_playlist(line: &str) -> bool {
     line.contains(".m3u8")
 }
 
-/// Players watch through a proxy, and nobody notices it.
+/// Players watch through a proxy, and nobody notices it. Where the machine has been too busy to be players, they try again.
 fn watch(proxy: SocketAddr) {
+    for attempt in 1.. {
+        let (is_good, report) = play(proxy);
+        assert_eq!(
+            report["errors"],
+            Value::Object(serde_json::Map::new()),
+            "{report:#}"
+        );
+        assert_eq!(report["totals"]["retries"], 0, "{report:#}");
+        if is_good {
+            return;
+        }
+        let was_busy = !report["own"]["bottleneck"].is_null();
+        assert!(was_busy && attempt < ATTEMPTS_MAX, "{report:#}");
+    }
+}
+
+/// Whether players were served whole and without a stop, and their report.
+fn play(proxy: SocketAddr) -> (bool, Value) {
     let dir = Dir::new("cdn");
     let file = dir.path().join("report");
     let players = bench(&format!(
@@ -110,7 +138,7 @@ fn watch(proxy: SocketAddr) {
         file.display()
     ));
     let status = players.wait(2 * PATIENCE);
-    let report: Value = serde_json::from_slice(&fs::read(&file).expect("a report")).expect("JSON");
-    assert!(status.success(), "{report:#}");
-    assert_eq!(report["totals"]["retries"], 0, "{report:#}");
+    let report = fs::read(&file).expect("there is a report");
+    let report = serde_json::from_slice(&report).expect("it is JSON");
+    (status.success(), report)
 }
