@@ -2,6 +2,7 @@
 //! not keep them (FAULTS F32).
 
 mod dash;
+mod hung_disk;
 
 use std::time::Duration;
 
