@@ -62,6 +62,8 @@ for_test() {
     # A foreign server to fetch streams from.
     want_command nginx nginx
     has dpkg-query && want_packages libnginx-mod-rtmp
+    # A caching proxy; it compiles its configuration with the compiler of the build.
+    want_command varnishd varnish
     # The browser, and a font for its screenshots.
     want_command chromium chromium fonts-dejavu-core
     want_cargo_tool nextest "$nextest_version"

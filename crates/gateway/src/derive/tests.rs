@@ -92,18 +92,65 @@ impl Source {
 }
 
 #[tokio::test]
+async fn what_comes_within_the_interval_is_one_buffer() {
+    let interval = Duration::from_secs(1);
+    let names = ["held", "prompt"].map(|name| StreamName::parse(name).unwrap());
+    let derived = Derived::new(Coalescing {
+        interval,
+        except: [names[1].clone()].into(),
+    });
+    let tasks = Tasks::default();
+    for (name, buffers) in names.iter().zip([1, 3]) {
+        let mut source = Source::new(name);
+        let mut cursor = derived
+            .join(
+                source.stream(),
+                Format::Flv,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor;
+        source.frame(true);
+        cursor.next(&mut Vec::new()).await.unwrap();
+        let mut items = Vec::new();
+        for _ in 0..3 {
+            source.frame(false);
+            if buffers > 1 {
+                cursor.next(&mut items).await.unwrap();
+            }
+        }
+        if buffers == 1 {
+            cursor.next(&mut items).await.unwrap();
+        }
+        assert_eq!(items.len(), buffers, "{name}");
+        let bytes: Vec<u8> = items.iter().flat_map(|item| item.bytes.clone()).collect();
+        let mut tags = Reader::new();
+        tags.push(Bytes::copy_from_slice(&file_header(true, false)));
+        tags.push(bytes.into());
+        let mut count = 0;
+        while tags.next().unwrap().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 3, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn viewers_share_the_very_same_bytes() {
     let name = StreamName::parse("shared").unwrap();
     let mut source = Source::new(&name);
     let (derived, tasks) = (Derived::default(), Tasks::default());
     let join = || {
-        derived.join(
-            source.stream(),
-            Format::Flv,
-            Join::NewestSync,
-            LagLimit::RING,
-            &tasks,
-        )
+        derived
+            .join(
+                source.stream(),
+                Format::Flv,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor
     };
     let (mut first, mut second) = (join(), join());
     source.frame(true);
@@ -123,7 +170,11 @@ async fn a_late_viewer_starts_at_the_cached_key_frame() {
         source.frame(at % 50 == 0);
     }
     let (derived, tasks) = (Derived::default(), Tasks::default());
-    let cursor = |join| derived.join(source.stream(), Format::Flv, join, LagLimit::RING, &tasks);
+    let cursor = |join| {
+        derived
+            .join(source.stream(), Format::Flv, join, LagLimit::RING, &tasks)
+            .cursor
+    };
     for _ in 0..2 {
         let mut late = cursor(Join::NewestSync);
         let mut items = Vec::new();
@@ -132,7 +183,7 @@ async fn a_late_viewer_starts_at_the_cached_key_frame() {
         assert_eq!(items[0].at_ms, 2_000);
     }
     let mut patient = cursor(Join::NextSync);
-    assert_eq!(patient.read(&mut Vec::new()), weir_hub::Read::Empty);
+    assert_eq!(patient.read(&mut Vec::new()), Read::Empty);
 }
 
 #[tokio::test]
@@ -142,13 +193,15 @@ async fn deriving_stops_with_its_last_reader_and_starts_again() {
     source.frame(true);
     let (derived, tasks) = (Derived::default(), Tasks::default());
     for _ in 0..3 {
-        let mut cursor = derived.join(
-            source.stream(),
-            Format::Rtmp,
-            Join::NewestSync,
-            LagLimit::RING,
-            &tasks,
-        );
+        let mut cursor = derived
+            .join(
+                source.stream(),
+                Format::Rtmp,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor;
         cursor.next(&mut Vec::new()).await.unwrap();
         assert_eq!(tasks.running(), 1);
         drop(cursor);
@@ -164,13 +217,15 @@ async fn the_end_of_the_run_reaches_viewers_behind_everything_else() {
     let name = StreamName::parse("ends").unwrap();
     let mut source = Source::new(&name);
     let (derived, tasks) = (Derived::default(), Tasks::default());
-    let mut cursor = derived.join(
-        source.stream(),
-        Format::Flv,
-        Join::NewestSync,
-        LagLimit::RING,
-        &tasks,
-    );
+    let mut cursor = derived
+        .join(
+            source.stream(),
+            Format::Flv,
+            Join::NewestSync,
+            LagLimit::RING,
+            &tasks,
+        )
+        .cursor;
     source.frame(true);
     source.frame(false);
     source.stream().feed().close();

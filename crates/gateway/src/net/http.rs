@@ -4,7 +4,15 @@
 //! handlers their peer.
 //! Does not own: routes; they come as one [`axum::Router`].
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+mod handover;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -24,12 +32,11 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{
-    net::TcpStream,
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use handover::Handover;
+use handover::Slot;
 
 use crate::{
     Limits,
@@ -98,41 +105,56 @@ async fn serve_http_1(
     limits: Limits,
     tasks: Tasks,
 ) -> hyper::Result<()> {
-    let (open, mut released) = mpsc::channel(1);
-    let (held, asked) = (Held { _open: open }, CancellationToken::new());
-    let (routes, first_asked) = (TowerToHyperService::new(router), asked.clone());
+    let (slot, asked) = (Slot::default(), CancellationToken::new());
+    let routes = TowerToHyperService::new(router);
+    let (first_asked, taken) = (asked.clone(), slot.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         first_asked.cancel();
-        request.extensions_mut().insert(held.clone());
         request.extensions_mut().insert(peer);
-        routes.call(request)
+        let (answer, taken) = (routes.call(request), taken.clone());
+        async move {
+            match taken.keep(answer.await?) {
+                Some(answer) => Ok::<_, Infallible>(answer),
+                // Nothing more is said here: the connection goes to the answer.
+                None => std::future::pending().await,
+            }
+        }
     });
     let deadline = socket.opened() + limits.handshake_timeout;
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.keep_alive_timeout)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_LEN_MAX)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    let served = async {
-        let mut connection = pin!(connection);
-        tokio::select! {
-            served = connection.as_mut() => served,
-            () = tasks.closing().cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-            () = overdue(&asked, deadline) => {
-                tracing::debug!("connection ended: no request in time");
-                Ok(())
-            }
+        .serve_connection(TokioIo::new(socket), service);
+    let served = tokio::select! {
+        served = until_taken(&mut connection, &slot) => served,
+        () = tasks.closing().cancelled() => {
+            Pin::new(&mut connection).graceful_shutdown();
+            until_taken(&mut connection, &slot).await
+        }
+        () = overdue(&asked, deadline) => {
+            tracing::debug!("connection ended: no request in time");
+            Some(Ok(()))
         }
     };
-    let served = served.await;
-    // Ends when an upgraded connection has let go as well.
-    let _ = released.recv().await;
-    served
+    if let Some(served) = served {
+        return served;
+    }
+    let parts = connection.into_parts();
+    if let Err(error) = slot.hand_over(parts.io.into_inner(), parts.read_buf).await {
+        tracing::debug!(%error, "viewer ended");
+    }
+    Ok(())
+}
+
+/// Serves until the connection ends, or until an answer takes it over: then none.
+async fn until_taken<C: Future + Unpin>(connection: &mut C, slot: &Slot) -> Option<C::Output> {
+    std::future::poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Pending if slot.is_taken() => Poll::Ready(None),
+        served => served.map(Some),
+    })
+    .await
 }
 
 async fn serve_http_2(
@@ -208,12 +230,6 @@ async fn idle(mut busy: watch::Receiver<usize>, first: Instant, limit: Duration)
         let _ = busy.wait_for(|open| *open == 0).await;
         deadline = Instant::now() + limit;
     }
-}
-
-/// Held by whoever uses a connection after an upgrade: the connection counts until it is dropped.
-#[derive(Debug, Clone)]
-pub(crate) struct Held {
-    _open: mpsc::Sender<Infallible>,
 }
 
 /// Ends when the first request has not come in time. Between requests hyper's own timer runs, from the end of one to

@@ -133,7 +133,17 @@ impl Connection {
 
     /// `GET` of a path; the connection stays open.
     pub(crate) fn get(&mut self, path: &str) -> io::Result<Response> {
-        write_head(&mut self.stream, "GET", path, &[])?;
+        self.ask(path)?;
+        self.answer()
+    }
+
+    /// `GET` of a path, without waiting for the answer.
+    pub(crate) fn ask(&mut self, path: &str) -> io::Result<()> {
+        write_head(&mut self.stream, "GET", path, &[])
+    }
+
+    /// The answer to what was asked.
+    pub(crate) fn answer(&mut self) -> io::Result<Response> {
         let (status, headers, framing) = read_head(&mut self.stream)?;
         let mut body = Vec::new();
         Body {
