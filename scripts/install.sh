@@ -48,6 +48,8 @@ for_build() {
 for_test() {
     want_command git git
     want_command curl curl
+    # Makes disks hang.
+    want_command strace strace
     # The real encoders and players: both sides of every protocol.
     want_command ffmpeg ffmpeg
     want_command gst-launch-1.0 gstreamer1.0-tools

@@ -1,6 +1,9 @@
 //! The rewind window (`[hls] dvr_window`): playlists that reach back, segments that have left memory, and disks that do
 //! not keep them (FAULTS F32).
 
+mod dash;
+mod hung_disk;
+
 use std::time::Duration;
 
 use crate::{

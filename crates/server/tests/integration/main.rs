@@ -1,6 +1,7 @@
 //! Tests of the `weir` binary from outside: what an operator, an encoder and a player see.
 
 mod access;
+mod blocked;
 mod browser;
 mod cdn;
 mod cdn_cache;
