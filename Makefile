@@ -7,7 +7,7 @@ PROFILE := --profile ci
 .DEFAULT_GOAL := help
 # Everything shares one Cargo target directory: two targets at once would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test check figures ui clean
+.PHONY: help run test check figures compare ui clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,11 +33,18 @@ check: ## Check format, lints, documentation, dependencies, layering and UI type
 	cargo test --workspace --locked $(PROFILE) --test tidy
 	npm --prefix web run check
 
-figures: ## Measure a release build and print the table of docs/benchmarks.md
+figures: ## Measure a release build and print the tables of docs/benchmarks.md
 	@scripts/install.sh build test
 	@scripts/build-ui.sh
 	cargo build --release --locked -p weir-server
 	@scripts/measure.py
+	@scripts/latency.py
+
+compare: ## Compare a release build with a bare write loop and with nginx (ROWS="flv-1000-0 ..." takes some)
+	@scripts/install.sh build test
+	@scripts/build-ui.sh
+	cargo build --release --locked -p weir-server
+	@scripts/compare.py $(ROWS)
 
 ui: ## Build the browser pages into web/dist
 	@scripts/install.sh build

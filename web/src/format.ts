@@ -6,10 +6,11 @@ export function bitrate(bps: number): string {
   return bps >= 1_000_000 ? `${(bps / 1_000_000).toFixed(1)} Mbit/s` : `${Math.round(bps / 1000)} kbit/s`;
 }
 
-/** "1.8 s"; below one second "420 ms". */
+/** "1.8 s"; below one second "420 ms", from one minute on "2:05". */
 export function latency(ms: number): string {
   // A clock estimate is good to some tens of milliseconds, so a picture just received may seem to be from the future.
   const shown = Math.max(0, ms);
+  if (shown >= 60_000) return duration(shown / 1000);
   return shown < 1000 ? `${Math.round(shown / 10) * 10} ms` : `${(shown / 1000).toFixed(1)} s`;
 }
 

@@ -37,6 +37,8 @@ export interface PlaybackState {
   lastError: string | null;
   /** How often a moving picture came to a halt. */
   stalls: number;
+  /** How far behind live the viewer wants to be; null for live. */
+  rewoundSeconds: number | null;
   /** How often a halt was ended by moving `currentTime`. */
   nudges: number;
   /** How often a player was started again. */
@@ -97,6 +99,8 @@ export class Playback {
   private live: boolean | null = null;
   private liveSinceMs = 0;
   private pausedSinceMs: number | null = null;
+  /** Follows the picture, so that a new start goes on where the viewer was. */
+  private rewoundSeconds: number | null = null;
   private blocked = false;
   private unsupported = false;
   private retry: { atMs: number; reason: string } | null = null;
@@ -135,9 +139,18 @@ export class Playback {
     this.failures = 0;
     this.live = null;
     this.pausedSinceMs = null;
+    this.rewoundSeconds = null;
     this.blocked = false;
     this.unsupported = false;
     if (stream !== null) void this.start();
+  }
+
+  /** Plays what was live so many seconds ago. Null is back to live. */
+  rewind(seconds: number | null): void {
+    if (this.stream === null || !this.protocol?.rewind) return;
+    this.rewoundSeconds = seconds;
+    this.pausedSinceMs = null;
+    void this.start();
   }
 
   /** Tells whether the server says that the chosen stream has a publisher. Null if it says nothing. */
@@ -170,7 +183,7 @@ export class Playback {
   }
 
   state(): PlaybackState {
-    const latency = this.shownSinceAttach ? (this.attachment?.latency(this.clock.nowMs()) ?? null) : null;
+    const latency = this.latency();
     const frames = this.video.getVideoPlaybackQuality?.();
     return {
       protocol: this.protocol?.id ?? null,
@@ -181,6 +194,7 @@ export class Playback {
       fatalErrors: this.fatalErrors,
       lastError: this.lastError,
       stalls: this.stalls,
+      rewoundSeconds: this.rewoundSeconds === null ? null : Math.round(this.rewoundSeconds),
       nudges: this.nudges,
       reconnects: this.reconnects,
       latencyMs: latency === null ? null : Math.round(latency.ms),
@@ -194,21 +208,27 @@ export class Playback {
     };
   }
 
+  private latency(): Latency | null {
+    return this.shownSinceAttach ? (this.attachment?.latency(this.clock.nowMs()) ?? null) : null;
+  }
+
   private async start(): Promise<void> {
     this.release();
-    const { protocol, stream, generation } = this;
+    const { protocol, stream, rewoundSeconds, generation } = this;
     if (protocol === null || stream === null) return;
     const ours = () => generation === this.generation;
     this.attachedMs = performance.now();
     this.lastMoveMs = this.attachedMs;
     try {
-      const { attach, supported } = await protocol.load();
+      const rewind = rewoundSeconds === null ? undefined : protocol.rewind;
+      const { attach, supported } = await (rewind ?? protocol).load();
       if (!ours()) return;
       if (!supported(this.video)) {
         this.unsupported = true;
         return;
       }
-      this.attachment = attach(this.video, protocol.path(stream), {
+      const path = rewind ? rewind.path(stream, rewoundSeconds ?? 0) : protocol.path(stream);
+      this.attachment = attach(this.video, path, {
         failed: (reason) => ours() && this.fail(reason),
         closed: () => ours() && this.restartLater("the connection was closed"),
       });
@@ -274,7 +294,7 @@ export class Playback {
   private onPlay(): void {
     const pausedMs = this.pausedSinceMs === null ? 0 : performance.now() - this.pausedSinceMs;
     this.pausedSinceMs = null;
-    if (pausedMs > PAUSE_KEPT_MS) void this.start();
+    if (pausedMs > PAUSE_KEPT_MS && this.rewoundSeconds === null) void this.start();
   }
 
   /** Looks after the picture, several times a second. */
@@ -305,6 +325,8 @@ export class Playback {
     this.stalled = false;
     this.nudgesInHalt = 0;
     this.movingSinceMs ??= nowMs;
+    const latency = this.rewoundSeconds === null ? null : this.latency();
+    if (latency) this.rewoundSeconds = latency.ms / 1000;
     if (nowMs - this.movingSinceMs > STABLE_MS) this.failures = 0;
   }
 

@@ -29,6 +29,12 @@ export interface Attachment {
 /** Starts to load `url` into `video`. Playing, pausing and recovering are the supervisor's. */
 export type Attach = (video: HTMLVideoElement, url: string, events: AttachmentEvents) => Attachment;
 
+/** The code that plays a protocol, loaded when it is wanted. */
+export interface Player {
+  attach: Attach;
+  supported(video: HTMLVideoElement): boolean;
+}
+
 /** One row of the table. */
 export interface Protocol {
   /** In the page's address and in the server's counters. */
@@ -43,17 +49,52 @@ export interface Protocol {
    * More than one segment for protocols that deliver segments.
    */
   patienceMs: number;
-  load(): Promise<{ attach: Attach; supported(video: HTMLVideoElement): boolean }>;
+  load(): Promise<Player>;
+  /** How to watch from earlier on; missing where that is not possible. */
+  rewind?: Rewind;
+}
+
+/** A stream from some seconds before now. */
+interface Rewind {
+  path(stream: string, seconds: number): string;
+  load(): Promise<Player>;
+}
+
+const HLS_REWIND: Rewind = {
+  path: (stream, seconds) => `${hlsPath(stream)}?start=-${Math.round(seconds)}`,
+  load: async () => (await import("./protocols/hls")).rewound,
+};
+
+function hlsPath(stream: string): string {
+  return `/live/${encodeURIComponent(stream)}/index.m3u8`;
 }
 
 export const PROTOCOLS: readonly Protocol[] = [
   {
+    id: "ll-hls",
+    label: "LL-HLS",
+    hint: "low-latency HLS, 1–2 s behind",
+    path: hlsPath,
+    patienceMs: 20_000,
+    load: async () => (await import("./protocols/hls")).lowLatency,
+    rewind: HLS_REWIND,
+  },
+  {
     id: "hls",
     label: "HLS",
-    hint: "plays everywhere, 3–6 s behind",
-    path: (stream) => `/live/${encodeURIComponent(stream)}/index.m3u8`,
+    hint: "whole segments for an unsteady network, 4–6 s behind",
+    path: hlsPath,
     patienceMs: 20_000,
-    load: () => import("./protocols/hls"),
+    load: async () => (await import("./protocols/hls")).classic,
+    rewind: HLS_REWIND,
+  },
+  {
+    id: "dash",
+    label: "DASH",
+    hint: "low-latency DASH, 2–3 s behind",
+    path: (stream) => `/live/${encodeURIComponent(stream)}/manifest.mpd`,
+    patienceMs: 20_000,
+    load: () => import("./protocols/dash"),
   },
   {
     id: "http-flv",

@@ -28,6 +28,8 @@ export interface Stream {
   uptime_seconds: number;
   bitrate_bps: number;
   viewers: number;
+  /** How far back it can be watched. */
+  rewind_seconds: number;
   tracks: Track[];
 }
 
@@ -84,6 +86,7 @@ function parseStreams(body: unknown): Stream[] {
       uptime_seconds: number(field(stream, "uptime_seconds")) ?? 0,
       bitrate_bps: number(field(stream, "bitrate_bps")) ?? 0,
       viewers: number(field(stream, "viewers")) ?? 0,
+      rewind_seconds: number(field(stream, "rewind_seconds")) ?? 0,
       tracks: objects(field(stream, "tracks")).map(parseTrack),
     }))
     .filter((stream) => stream.name !== "")

@@ -4,12 +4,10 @@
 //
 //   node test/dash.mjs --url URL --player dashjs|shaka [--low-latency] [--seconds 30] [--screenshot FILE]
 //     Waits for the picture to move and watches for that long. Exit code 1 if no picture ever moved.
-//
-// CHROMIUM names the browser (default /usr/bin/chromium).
 
 import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
+import { launch, sleep } from "./browser.mjs";
 
 /** Between two looks at the player. */
 const SAMPLE_INTERVAL_MS = 250;
@@ -36,17 +34,7 @@ if (!options.url || !(options.player in SCRIPTS)) {
   process.exit(2);
 }
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-  ],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: 640, height: 360 } });
   const requests = new Map();
@@ -161,8 +149,4 @@ function spread(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b);
   const at = (part) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? null;
   return { min: at(0), p50: at(0.5), p95: at(0.95), max: at(1) };
-}
-
-function sleep(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -8,19 +8,24 @@
 //     Prints one line each 250 ms until the standard input ends. `picture` is a hash of the decoded picture: it changes
 //     while the picture moves, and stays while it is frozen.
 //
+//   node test/player.mjs --url URL --rewind SECONDS [--screenshot FILE]
+//     Moves the rewind bar back once the stream is long enough, then back to live. Prints one line with the state after
+//     each, once the picture moves there. The screenshot is of the past.
+//
 //   node test/player.mjs --url URL --look [--screenshot FILE]
 //     Prints one line with what the page says once the server has answered it. For pages without a picture.
-//
-// CHROMIUM names the browser (default /usr/bin/chromium).
 
 import { parseArgs } from "node:util";
-import { chromium } from "playwright-core";
+import { launch, sleep } from "./browser.mjs";
 
 /** Between two lines of `--watch`, and between two looks at the picture. */
 const SAMPLE_INTERVAL_MS = 250;
 
 /** The first picture must be there by then: a key frame interval of ten seconds, and the start of a browser. */
 const START_TIMEOUT_MS = 30_000;
+
+/** Until the stream is long enough to go back in: it grows with time. */
+const REWIND_TIMEOUT_MS = 90_000;
 
 const { values: options } = parseArgs({
   options: {
@@ -32,24 +37,15 @@ const { values: options } = parseArgs({
     color: { type: "string", default: "dark" },
     watch: { type: "boolean", default: false },
     look: { type: "boolean", default: false },
+    rewind: { type: "string" },
   },
 });
 if (!options.url) {
-  console.error("usage: player.mjs --url URL [--seconds N] [--screenshot FILE] [--watch | --look]");
+  console.error("usage: player.mjs --url URL [--seconds N] [--screenshot FILE] [--watch | --look | --rewind N]");
   process.exit(2);
 }
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-  ],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({
     viewport: { width: Number(options.width), height: Number(options.height) },
@@ -65,6 +61,7 @@ try {
   await page.waitForFunction(() => window.weir !== undefined);
   if (options.watch) await watch(page);
   else if (options.look) await look(page, pageErrors);
+  else if (options.rewind) await rewind(page, pageErrors);
   else await measure(page, pageErrors);
 } finally {
   await browser.close();
@@ -88,6 +85,31 @@ async function look(page, pageErrors) {
   const text = await page.evaluate(() => document.body.innerText);
   if (options.screenshot) await page.screenshot({ path: options.screenshot });
   console.log(JSON.stringify({ text, pageErrors }));
+}
+
+/** One line about a viewer who goes back in time, and returns. */
+async function rewind(page, pageErrors) {
+  const bar = page.getByRole("slider", { name: "Rewind" });
+  const reaches = (seconds) => Number(document.querySelector(".rewind input")?.min ?? 0) <= -seconds;
+  await page.waitForFunction(reaches, Number(options.rewind), { timeout: REWIND_TIMEOUT_MS });
+  await bar.fill(`-${options.rewind}`);
+  const past = await settled(page, true);
+  await page.locator(".screen").hover();
+  const { ariaValueText } = await bar.evaluate(({ ariaValueText }) => ({ ariaValueText }));
+  if (options.screenshot) await page.screenshot({ path: options.screenshot });
+  await page.getByRole("button", { name: "Back to live" }).click();
+  const live = await settled(page, false);
+  console.log(JSON.stringify({ past, live, ariaValueText, pageErrors }));
+}
+
+/** The state once the picture moves where the viewer wants to be. */
+async function settled(page, isRewound) {
+  const moves = (isRewound) => {
+    const { playing, rewoundSeconds, latencyMs } = window.weir.state();
+    return playing && latencyMs !== null && (rewoundSeconds !== null) === isRewound;
+  };
+  await page.waitForFunction(moves, isRewound, { timeout: START_TIMEOUT_MS });
+  return page.evaluate(() => window.weir.state());
 }
 
 /** One line about some seconds of playing. */
@@ -143,8 +165,4 @@ function sample(page) {
     }
     return { wallMs: Date.now(), picture, state: window.weir.state() };
   });
-}
-
-function sleep(ms) {
-  return new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
 }

@@ -5,19 +5,23 @@
 //! Does not own: what a viewer alone needs (its head, its pace).
 
 pub mod disk;
+mod fanout;
 mod head;
 pub mod hls;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use weir_hub::{Cursor, Feed, Item, Join, LagLimit, MediaItem, Retention, RunId, Stream};
+use tokio::time::Instant;
+use weir_hub::{Cursor, Feed, Item, Join, LagLimit, MediaItem, Read, Retention, RunId, Stream};
 use weir_media::{Epoch, StreamName, Track, container::flv::TagKind};
 use weir_package::{flv, ts};
 use weir_proto::rtmp::chunk;
 
 use crate::net::tasks::Tasks;
+use fanout::{Fanout, Served};
+pub(crate) use fanout::{Framing, Link};
 pub(crate) use head::Head;
 
 /// What a derived feed keeps: a viewer may lag 10 s or 8 MiB (FAULTS R3); the newest group stays up to 20 s, so that
@@ -38,6 +42,14 @@ pub enum Format {
     Rtmp,
     /// MPEG-TS packets.
     Ts,
+}
+
+impl Reader {
+    /// Lets the viewer behind `link` be served from `place` on, up to which it has read; it knows `epoch`.
+    pub(crate) fn enter(&self, link: &Arc<Link>, place: u64, epoch: Arc<Epoch>) -> Served {
+        self.fanout
+            .enter(link, &self.cursor, place, epoch, self.lag)
+    }
 }
 
 /// Everything that became ready in one wake: bytes that every viewer of the format gets.
@@ -67,15 +79,73 @@ impl Item for Shared {
     }
 }
 
+/// How long what is new may be held back, so that more of it is written at once.
+#[derive(Debug, Clone, Default)]
+pub struct Coalescing {
+    /// Between two wakes of a stream at least.
+    pub interval: Duration,
+    /// The streams whose every frame is written when it comes.
+    pub except: Arc<[StreamName]>,
+}
+
+impl Coalescing {
+    fn interval(&self, name: &StreamName) -> Duration {
+        if self.except.contains(name) {
+            Duration::ZERO
+        } else {
+            self.interval
+        }
+    }
+}
+
 /// The derived feeds of all streams.
 #[derive(Debug, Clone, Default)]
 pub struct Derived {
     feeds: Arc<Mutex<Feeds>>,
+    coalescing: Coalescing,
 }
 
-type Feeds = HashMap<(StreamName, Format), (RunId, Arc<Feed<Shared>>)>;
+type Feeds = HashMap<(StreamName, Format), Output>;
+
+/// A derived feed.
+#[derive(Debug)]
+struct Output {
+    run: RunId,
+    feed: Arc<Feed<Shared>>,
+    fanout: Arc<Fanout>,
+}
+
+impl Output {
+    fn join(&self, join: Join, lag: LagLimit) -> Reader {
+        Reader {
+            cursor: self.feed.cursor(join, lag),
+            fanout: Arc::clone(&self.fanout),
+            lag,
+        }
+    }
+}
+
+/// A reader of a derived feed.
+#[derive(Debug)]
+pub struct Reader {
+    /// Its place.
+    pub(crate) cursor: Cursor<Shared>,
+    /// Who writes for it once it is up to date.
+    pub(crate) fanout: Arc<Fanout>,
+    /// How far it may lag.
+    pub(crate) lag: LagLimit,
+}
 
 impl Derived {
+    /// No feeds yet.
+    #[must_use]
+    pub fn new(coalescing: Coalescing) -> Self {
+        Self {
+            feeds: Arc::default(),
+            coalescing,
+        }
+    }
+
     /// A reader of `stream` in `format`; starts the deriving when nobody reads it yet.
     #[must_use]
     pub fn join(
@@ -85,35 +155,39 @@ impl Derived {
         join: Join,
         lag: LagLimit,
         tasks: &Tasks,
-    ) -> Cursor<Shared> {
+    ) -> Reader {
         let key = (stream.name().clone(), format);
         let mut feeds = self.feeds.lock();
-        if let Some((run, feed)) = feeds.get(&key)
-            && *run == stream.run()
+        if let Some(output) = feeds.get(&key)
+            && output.run == stream.run()
         {
-            return feed.cursor(join, lag);
+            return output.join(join, lag);
         }
         let feed = Feed::new(RETENTION);
-        let cursor = feed.cursor(join, lag);
-        feeds.insert(key.clone(), (stream.run(), Arc::clone(&feed)));
+        let output = Output {
+            run: stream.run(),
+            feed: Arc::clone(&feed),
+            fanout: Fanout::new(tasks.clone()),
+        };
+        let reader = output.join(join, lag);
+        feeds.insert(key.clone(), output);
         let source = stream.feed().cursor(join, LagLimit::RING);
         let (derived, run) = (self.clone(), stream.run());
+        let interval = self.coalescing.interval(stream.name());
         tasks.spawn(async move {
-            derive(Encoder::new(&key), source, &feed, || {
-                derived.retire(&key, run)
-            })
-            .await;
+            let retire = || derived.retire(&key, run);
+            derive(Encoder::new(&key), source, &feed, interval, retire).await;
             feed.close();
         });
-        cursor
+        reader
     }
 
     /// Takes a feed out that nobody reads; false when somebody joined in this moment.
     fn retire(&self, key: &(StreamName, Format), run: RunId) -> bool {
         let mut feeds = self.feeds.lock();
         match feeds.get(key) {
-            Some((current, feed)) if *current == run => {
-                let unread = feed.readers() == 0;
+            Some(output) if output.run == run => {
+                let unread = output.feed.readers() == 0;
                 if unread {
                     feeds.remove(key);
                 }
@@ -124,19 +198,26 @@ impl Derived {
     }
 }
 
-/// Fills `out` until the stream ends or `retire` agrees that nobody reads it any more.
+/// Fills `out`, at most once each `interval`, until the stream ends or `retire` agrees that nobody reads it any more.
 async fn derive(
     mut encoder: Encoder,
     mut source: Cursor<MediaItem>,
     out: &Feed<Shared>,
+    interval: Duration,
     retire: impl Fn() -> bool,
 ) {
     let (mut items, mut newest) = (Vec::new(), None);
+    let mut due = Instant::now();
     loop {
         tokio::select! {
             more = source.next(&mut items) => if more.is_none() { break },
             () = out.unread() => if retire() { return },
         }
+        if Instant::now() < due {
+            tokio::time::sleep_until(due).await;
+            while let Read::Items { .. } = source.read(&mut items) {}
+        }
+        due = Instant::now() + interval;
         newest = items.last().cloned().or(newest);
         out.push(encoder.bursts(items.drain(..)));
     }

@@ -189,6 +189,22 @@ impl<T: Item> Feed<T> {
         }
     }
 
+    /// A new reader that goes on where another one is: at `place`.
+    #[must_use]
+    pub fn cursor_at(self: &Arc<Self>, place: u64, lag: LagLimit) -> Cursor<T> {
+        Cursor {
+            feed: Arc::clone(self),
+            changes: self.changed.subscribe(),
+            place: Place {
+                next: place,
+                awaits_sync: false,
+                started: true,
+                skipped: 0,
+                lag,
+            },
+        }
+    }
+
     /// How many cursors read this feed.
     #[must_use]
     pub fn readers(&self) -> usize {
@@ -229,6 +245,24 @@ struct Place {
 }
 
 impl<T: Item> Cursor<T> {
+    /// The feed that it reads.
+    #[must_use]
+    pub fn feed(&self) -> &Arc<Feed<T>> {
+        &self.feed
+    }
+
+    /// The sequence number of the item to read next; none while a first item to begin with is awaited.
+    #[must_use]
+    pub fn place(&self) -> Option<u64> {
+        (!self.place.awaits_sync).then_some(self.place.next)
+    }
+
+    /// Goes on at another place: somebody else has handed out what comes before it.
+    pub fn go_on_at(&mut self, place: u64) {
+        self.place.next = place;
+        self.place.awaits_sync = false;
+    }
+
     /// Appends what is ready to `out`, without waiting.
     pub fn read(&mut self, out: &mut Vec<T>) -> Read {
         // No wake-up is lost, because the two sides go opposite ways: a writer changes the ring and then
@@ -262,6 +296,12 @@ impl<T: Item> Cursor<T> {
                 skipped: std::mem::take(&mut self.place.skipped),
             },
         }
+    }
+
+    /// Waits until the feed has changed since the last read. Cancel-safe.
+    pub async fn changed(&mut self) {
+        // The sender lives in the feed that this cursor holds, so waiting cannot fail.
+        let _ = self.changes.changed().await;
     }
 
     /// Appends what is ready to `out`, waiting until there is something; `None` when the feed has

@@ -15,5 +15,7 @@ mod stream;
 pub use feed::{Cursor, Feed, Item, Join, LagLimit, Read, Retention};
 pub use registry::{Hub, Limits, PublishError};
 pub use request::{Decision, Grant, KeyId, Refusal, Request, Requests, Role, Secret};
-pub use session::{KillReason, Session, SessionId, Sessions, Snapshot as SessionSnapshot, Traffic};
+pub use session::{
+    KillReason, Meter, Session, SessionId, Sessions, Snapshot as SessionSnapshot, Traffic,
+};
 pub use stream::{MediaItem, Moment, Publisher, RunId, State, Stream, StreamStatus};

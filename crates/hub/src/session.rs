@@ -214,7 +214,29 @@ pub struct Session {
     row: Arc<Row>,
 }
 
+/// Counts for a session, wherever its bytes are written.
+#[derive(Debug, Clone)]
+pub struct Meter(Arc<Row>);
+
+impl Meter {
+    /// As [`Session::add_bytes`].
+    pub fn add_bytes(&self, bytes: u64) {
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// As [`Session::add_skipped`].
+    pub fn add_skipped(&self, items: u64) {
+        self.0.skipped.fetch_add(items, Ordering::Relaxed);
+    }
+}
+
 impl Session {
+    /// What counts for this session elsewhere. What it counts after the session has ended is lost.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.row))
+    }
+
     /// Which session this is.
     #[must_use]
     pub fn id(&self) -> SessionId {

@@ -225,6 +225,10 @@ pub struct Limits {
     pub viewer_lag_mb: usize,
     /// Requests of one address that may wait for media at once; 0 for any number.
     pub blocked_requests_per_ip: usize,
+    /// Milliseconds that media for FLV, RTMP and HTTP-TS may be held back to be written with more.
+    pub write_coalesce_ms: usize,
+    /// The streams that are written frame by frame all the same.
+    pub write_coalesce_except: Vec<StreamName>,
 }
 
 /// `[log]`
@@ -466,6 +470,8 @@ impl Default for Limits {
             viewer_lag: Duration::from_secs(8),
             viewer_lag_mb: 8,
             blocked_requests_per_ip: 64,
+            write_coalesce_ms: 20,
+            write_coalesce_except: Vec::new(),
         }
     }
 }
@@ -493,7 +499,7 @@ mod tests {
     use super::*;
 
     /// For every setting: something valid that is not its default.
-    const OTHER: [(&str, &str); 53] = [
+    const OTHER: [(&str, &str); 55] = [
         ("relay", "*=rtmp://127.0.0.1/live/{name}"),
         ("server.host", "127.0.0.1"),
         ("server.port", "9000"),
@@ -545,6 +551,8 @@ mod tests {
         ("limits.viewer_lag", "5"),
         ("limits.viewer_lag_mb", "5"),
         ("limits.blocked_requests_per_ip", "5"),
+        ("limits.write_coalesce_ms", "50"),
+        ("limits.write_coalesce_except", "stage,lobby"),
         ("log.level", "info,weir_gateway=debug"),
         ("log.format", "json"),
     ];

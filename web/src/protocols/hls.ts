@@ -1,26 +1,47 @@
 // HLS (RFC 8216): hls.js where there are Media Source Extensions, the browser's own player elsewhere (iPhone).
 // Latency comes from EXT-X-PROGRAM-DATE-TIME, which maps the media's time to the server's wall clock.
 
-import Hls, { Events } from "hls.js";
-import type { Attachment, AttachmentEvents } from "../protocols";
+import Hls, { Events, type HlsConfig } from "hls.js";
+import type { Attachment, AttachmentEvents, Player } from "../protocols";
 
-/** Whether this browser can play HLS at all. */
-export function supported(video: HTMLVideoElement): boolean {
-  return Hls.isSupported() || video.canPlayType("application/vnd.apple.mpegurl") !== "";
+/** Who is so many segments behind the live edge jumps to it: a tab that slept, a network that was away. */
+const BEHIND_MAX = 6;
+
+/** Plays parts of segments as they come, as far behind as the playlist's PART-HOLD-BACK says. */
+export const lowLatency = player(BEHIND_MAX, {
+  lowLatencyMode: true,
+  // hls.js starts later than where it aims at; this makes up for it.
+  maxLiveSyncPlaybackRate: 1.1,
+});
+
+/** Plays whole segments. */
+export const classic = player(BEHIND_MAX, {
+  lowLatencyMode: false,
+  // Two segments behind the live edge instead of the three that the RFC suggests: on a steady network the third only
+  // adds latency, and hls.js steps back by itself after a stall.
+  liveSyncDurationCount: 2,
+});
+
+/** Plays from where the playlist's EXT-X-START says, and stays as far behind. */
+export const rewound = player(Infinity, { lowLatencyMode: false });
+
+function player(behindMax: number, config: Partial<HlsConfig>): Player {
+  return {
+    supported: (video) => Hls.isSupported() || video.canPlayType("application/vnd.apple.mpegurl") !== "",
+    attach: (video, url, events) =>
+      Hls.isSupported() ? attachHlsJs(behindMax, config, video, url, events) : attachNative(video, url, events),
+  };
 }
 
-/** Plays the media or master playlist at `url`. */
-export function attach(video: HTMLVideoElement, url: string, events: AttachmentEvents): Attachment {
-  return Hls.isSupported() ? attachHlsJs(video, url, events) : attachNative(video, url, events);
-}
-
-function attachHlsJs(video: HTMLVideoElement, url: string, events: AttachmentEvents): Attachment {
+function attachHlsJs(
+  behindMax: number,
+  config: Partial<HlsConfig>,
+  video: HTMLVideoElement,
+  url: string,
+  events: AttachmentEvents,
+): Attachment {
   const hls = new Hls({
-    // Two segments behind the live edge instead of the three that the RFC suggests: on a steady network the third only
-    // adds latency, and hls.js steps back by itself after a stall.
-    liveSyncDurationCount: 2,
-    liveMaxLatencyDurationCount: 6,
-    maxLiveSyncPlaybackRate: 1.1,
+    ...config,
     // A live page has no use for a long past.
     backBufferLength: 30,
     // The supervisor retries, with the knowledge of whether the stream is live; hls.js would only add its own delays.
@@ -28,6 +49,8 @@ function attachHlsJs(video: HTMLVideoElement, url: string, events: AttachmentEve
       default: { maxTimeToFirstByteMs: 8000, maxLoadTimeMs: 15_000, timeoutRetry: null, errorRetry: null },
     },
   });
+  // Its constructor takes this only beside a number of segments to aim at, which would beat PART-HOLD-BACK.
+  hls.config.liveMaxLatencyDurationCount = behindMax;
   hls.on(Events.ERROR, (_, error) => {
     if (error.fatal) events.failed(`${error.type}: ${error.details}`);
   });
@@ -44,7 +67,11 @@ function attachHlsJs(video: HTMLVideoElement, url: string, events: AttachmentEve
       const playlistStart = hls.latestLevelDetails?.fragmentStart ?? 0;
       return video.currentTime < playlistStart ? hls.liveSyncPosition : null;
     },
-    detach: () => hls.destroy(),
+    detach() {
+      hls.destroy();
+      // Catching up leaves its rate on the element.
+      video.playbackRate = 1;
+    },
   };
 }
 

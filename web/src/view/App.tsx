@@ -91,7 +91,13 @@ export function App() {
       <main class={empty ? "empty" : "watching"}>
         {empty ? <Welcome loading={status.streams === null} /> : null}
         <section class="stage" hidden={empty} aria-label="Player">
-          <Screen video={video} playing={playing} stream={stream} playback={playback} />
+          <Screen
+            video={video}
+            playing={playing}
+            stream={stream}
+            playback={playback}
+            canRewind={choice.protocol.rewind !== undefined}
+          />
           <div class="caption">
             <div class="title">
               <h1>{choice.stream}</h1>

@@ -6,7 +6,8 @@ import { CopyRow } from "./CopyRow";
 
 export function Endpoints({ stream, live }: { stream: string; live: boolean }) {
   const flv = httpUrl(protocolById("http-flv").path(stream));
-  const hls = httpUrl(protocolById("hls").path(stream));
+  const hls = httpUrl(protocolById("ll-hls").path(stream));
+  const dash = httpUrl(protocolById("dash").path(stream));
   return (
     <section class="endpoints card">
       {live ? (
@@ -14,6 +15,7 @@ export function Endpoints({ stream, live }: { stream: string; live: boolean }) {
           <h2>Watch in another player</h2>
           <p class="quiet">VLC: Media → Open Network Stream. ffplay: as the first argument.</p>
           <CopyRow label="HLS" text={hls} />
+          <CopyRow label="DASH" text={dash} />
           <CopyRow label="HTTP-FLV" text={flv} />
           <CopyRow label="RTMP" text={rtmpUrl(stream)} />
           <CopyRow label="ffplay" text={`ffplay -fflags nobuffer -flags low_delay ${flv}`} />

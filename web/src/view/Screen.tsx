@@ -7,15 +7,21 @@ import type { Phase, Playback } from "../playback";
 import type { Stream } from "../status";
 import type { Playing } from "./App";
 import { Icon } from "./Icon";
+import { RewindBar } from "./RewindBar";
+
+/** A live playlist alone holds some twenty seconds; a bar for them would promise too much. */
+const REWIND_SECONDS_MIN = 30;
 
 interface Props {
   video: RefObject<HTMLVideoElement | null>;
   playback: RefObject<Playback | null>;
   playing: Playing | null;
   stream: Stream | null;
+  /** Whether the protocol can be watched from earlier on. */
+  canRewind: boolean;
 }
 
-export function Screen({ video, playback, playing, stream }: Props) {
+export function Screen({ video, playback, playing, stream, canRewind }: Props) {
   const frame = useRef<HTMLDivElement>(null);
   const [paused, setPaused] = useState(true);
   const [muted, setMuted] = useState(true);
@@ -65,6 +71,8 @@ export function Screen({ video, playback, playing, stream }: Props) {
   const silent = stream !== null && stream.tracks.length > 0 && !stream.tracks.some(({ kind }) => kind === "audio");
   const audioOnly = stream !== null && stream.tracks.length > 0 && !stream.tracks.some(({ kind }) => kind === "video");
   const latency = playing?.state.latencyMs ?? null;
+  const rewoundSeconds = playing?.state.rewoundSeconds ?? null;
+  const windowSeconds = canRewind ? (stream?.rewind_seconds ?? 0) : 0;
 
   return (
     <div
@@ -78,7 +86,9 @@ export function Screen({ video, playback, playing, stream }: Props) {
       <video ref={video} playsInline disableRemotePlayback onClick={togglePause} />
       {audioOnly && shown ? <p class="audio-only">Audio only</p> : null}
       <div class="badges">
-        <span class={phase.kind === "playing" ? "badge live" : "badge"}>{phase.kind === "playing" ? "Live" : "Off air"}</span>
+        <span class={phase.kind === "playing" && rewoundSeconds === null ? "badge live" : "badge"}>
+          {phase.kind !== "playing" ? "Off air" : rewoundSeconds === null ? "Live" : "Rewound"}
+        </span>
         {phase.kind === "playing" && latency !== null ? <span class="badge">{format.latency(latency)} behind</span> : null}
       </div>
       <div class={message === null ? "message" : "message visible"} role="status" aria-live="polite">
@@ -93,7 +103,7 @@ export function Screen({ video, playback, playing, stream }: Props) {
       {phase.kind === "blocked" || phase.kind === "paused" ? (
         <button type="button" class="big" onClick={keepFocus(togglePause)}>
           <Icon name="play" />
-          {phase.kind === "blocked" ? "Play" : "Back to live"}
+          {phase.kind === "blocked" || rewoundSeconds !== null ? "Play" : "Back to live"}
         </button>
       ) : null}
       {shown && phase.kind !== "paused" && muted && !silent ? (
@@ -103,6 +113,13 @@ export function Screen({ video, playback, playing, stream }: Props) {
         </button>
       ) : null}
       <div class="controls">
+        {windowSeconds >= REWIND_SECONDS_MIN ? (
+          <RewindBar
+            windowSeconds={windowSeconds}
+            rewoundSeconds={rewoundSeconds}
+            rewind={(seconds) => playback.current?.rewind(seconds)}
+          />
+        ) : null}
         <button type="button" onClick={togglePause} aria-label={paused ? "Play" : "Pause"}>
           <Icon name={paused ? "play" : "pause"} />
         </button>
@@ -111,6 +128,7 @@ export function Screen({ video, playback, playing, stream }: Props) {
         </button>
         <input
           type="range"
+          class="volume"
           min="0"
           max="1"
           step="0.05"

@@ -2,15 +2,17 @@
 //!
 //! Owns: one connection that plays one stream, from its request to its end (CONFORMANCE M6).
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
-use weir_hub::{Cursor, Role, Session};
+use weir_hub::{KillReason, Read, Role, Session};
 use weir_package::flv;
 use weir_proto::rtmp::{Event, PlayRequest, Refusal};
 
 use crate::{
     Gateway,
-    derive::{Format, Head, Shared, put_message},
-    net::rtmp::{Connection, Error},
+    derive::{Format, Framing, Head, Link, Reader, Shared, put_message},
+    net::rtmp::{Connection, Error, Listened},
     on_demand::Missing,
     rtmp::PROTOCOL,
 };
@@ -47,7 +49,7 @@ pub async fn run(
         }
     };
     let limits = gateway.limits;
-    let cursor = gateway.derived.join(
+    let reader = gateway.derived.join(
         &stream,
         Format::Rtmp,
         limits.join,
@@ -63,46 +65,120 @@ pub async fn run(
             .sessions()
             .open(Role::Play, PROTOCOL, name, std::time::Instant::now());
     connection.session().accept_play(request.stream_id);
-    play(connection, request.stream_id, cursor, &session).await
+    let player = Player {
+        connection,
+        stream_id: request.stream_id,
+        reader,
+        session: &session,
+        head: Head::default(),
+    };
+    player.play().await
 }
 
-async fn play(
-    connection: &mut Connection,
+/// A connection that plays.
+struct Player<'a> {
+    connection: &'a mut Connection,
     stream_id: u32,
-    mut cursor: Cursor<Shared>,
-    session: &Session,
-) -> Result<(), Error> {
-    let (mut ready, mut burst) = (Vec::new(), Vec::new());
-    let mut head = Head::default();
-    loop {
-        tokio::select! {
-            more = cursor.next(&mut ready) => {
-                let Some(skipped) = more else {
-                    connection.session().end_play(stream_id);
-                    return connection.write([]).await;
+    reader: Reader,
+    session: &'a Session,
+    head: Head,
+}
+
+/// What ends a stretch of playing.
+enum Next {
+    /// There is more to write.
+    More,
+    /// What the client wants; nothing when it has closed.
+    Event(Option<Event>),
+    /// The stream.
+    End,
+    /// The session.
+    Killed(KillReason),
+}
+
+impl Player<'_> {
+    async fn play(mut self) -> Result<(), Error> {
+        let link = self.connection.share();
+        let link = link.map(|shared| Link::new(shared, Framing::Bare, self.session.meter()));
+        loop {
+            let next = match self.catch_up().await? {
+                Next::More => self.follow(link.as_ref()).await?,
+                next => next,
+            };
+            match next {
+                Next::More => {}
+                Next::Event(None | Some(Event::PlayEnded { .. })) => return Ok(()),
+                Next::Event(Some(event)) => self.refuse(event),
+                Next::End => break,
+                Next::Killed(reason) => {
+                    tracing::info!(%reason, "viewer ended");
+                    break;
+                }
+            }
+        }
+        self.connection.session().end_play(self.stream_id);
+        self.connection.write([]).await
+    }
+
+    /// Writes until there is nothing new: then there will be more.
+    async fn catch_up(&mut self) -> Result<Next, Error> {
+        let (mut ready, mut burst) = (Vec::new(), Vec::new());
+        loop {
+            let skipped = match self.reader.cursor.read(&mut ready) {
+                Read::Items { skipped } => skipped,
+                Read::Empty => return Ok(Next::More),
+                Read::Closed => return Ok(Next::End),
+            };
+            self.session.add_skipped(skipped);
+            self.head
+                .before_each(ready.drain(..), &mut burst, head_messages);
+            self.session
+                .add_bytes(burst.iter().map(|bytes| bytes.len() as u64).sum());
+            self.connection.write(burst.drain(..)).await?;
+        }
+    }
+
+    /// Is served with all others until something happens that concerns this player alone.
+    async fn follow(&mut self, link: Option<&Arc<Link>>) -> Result<Next, Error> {
+        let cursor = &mut self.reader.cursor;
+        let (Some(link), Some(place), Some(epoch)) = (link, cursor.place(), self.head.known())
+        else {
+            return tokio::select! {
+                () = cursor.changed() => Ok(Next::More),
+                event = self.connection.next_event() => Ok(Next::Event(event?)),
+                reason = self.session.killed() => Ok(Next::Killed(reason)),
+            };
+        };
+        let served = self.reader.enter(link, place, Arc::clone(epoch));
+        let (returned, next) = tokio::select! {
+            returned = served.returned() => (returned?, Next::More),
+            heard = self.connection.listen() => {
+                let next = match heard? {
+                    Listened::Event(event) => Next::Event(Some(event)),
+                    Listened::Output => Next::More,
+                    Listened::Closed => Next::Event(None),
                 };
-                session.add_skipped(skipped);
-                head.before_each(ready.drain(..), &mut burst, head_messages);
-                session.add_bytes(burst.iter().map(|bytes| bytes.len() as u64).sum());
-                connection.write(burst.drain(..)).await?;
+                (served.leave().await?, next)
             }
-            event = connection.next_event() => match event? {
-                None | Some(Event::PlayEnded { .. }) => return Ok(()),
-                Some(Event::Publish(request)) => {
-                    let reason = "this connection plays; open another one to publish";
-                    connection.session().reject_publish(request.stream_id, Refusal::Rejected, reason);
-                }
-                Some(Event::Play(request)) => {
-                    let reason = "this connection plays already";
-                    connection.session().reject_play(request.stream_id, Refusal::Failed, reason);
-                }
-                Some(_) => {}
-            },
-            reason = session.killed() => {
-                tracing::info!(%reason, "viewer ended");
-                connection.session().end_play(stream_id);
-                return connection.write([]).await;
+            reason = self.session.killed() => (served.leave().await?, Next::Killed(reason)),
+        };
+        self.reader.cursor.go_on_at(returned.place);
+        self.connection.resume(returned.rest).await?;
+        Ok(next)
+    }
+
+    fn refuse(&mut self, event: Event) {
+        let session = self.connection.session();
+        match event {
+            Event::Publish(request) => {
+                let reason = "this connection plays; open another one to publish";
+                session.reject_publish(request.stream_id, Refusal::Rejected, reason);
             }
+            Event::Play(request) => {
+                let reason = "this connection plays already";
+                session.reject_play(request.stream_id, Refusal::Failed, reason);
+            }
+            _ => {}
         }
     }
 }

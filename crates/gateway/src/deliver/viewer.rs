@@ -1,12 +1,17 @@
 //! One viewer of an endless stream, whether its bytes go out as an HTTP response or as WebSocket messages.
 //!
-//! Owns: joining a stream, what the viewer gets with each wake (its head where one is due, and shared bytes), and the
-//! response body that hands them out.
+//! Owns: joining a stream, what the viewer gets (its head where one is due, and shared bytes), and the response body that
+//! hands it out over HTTP/2. Does not own: a viewer's connection of its own ([`connection`]).
+
+mod connection;
+
+pub(super) use connection::{Heard, Peer};
 
 use std::{
     collections::VecDeque,
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -14,14 +19,16 @@ use std::{
 use axum::{http::StatusCode, response::Response};
 use bytes::Bytes;
 use http_body::Frame;
+use parking_lot::Mutex;
 use tokio_util::sync::ReusableBoxFuture;
-use weir_hub::{Cursor, Role, Session};
+use weir_hub::{Meter, Read, Role, Session};
 use weir_media::StreamName;
 use weir_package::flv;
 
 use crate::{
     Gateway,
-    derive::{Format, Head, Shared},
+    derive::{Format, Framing, Head, Reader, Shared},
+    net::Burst,
 };
 
 /// What a viewer wants.
@@ -35,13 +42,19 @@ pub(super) enum Container {
 
 /// A viewer that has joined.
 pub(super) struct Viewer {
-    cursor: Cursor<Shared>,
+    source: Source,
     session: Session,
+}
+
+/// What a viewer reads.
+struct Source {
+    reader: Reader,
     container: Container,
     head: Head,
+    meter: Meter,
     read: Vec<Shared>,
     /// What is to be written next.
-    pub(super) ready: VecDeque<Bytes>,
+    ready: VecDeque<Bytes>,
 }
 
 impl Viewer {
@@ -62,7 +75,7 @@ impl Viewer {
             Container::Ts => Format::Ts,
         };
         let limits = gateway.limits;
-        let cursor = gateway.derived.join(
+        let reader = gateway.derived.join(
             &stream,
             format,
             limits.join,
@@ -73,48 +86,77 @@ impl Viewer {
             .hub
             .sessions()
             .open(Role::Play, protocol, grant.name, Instant::now());
-        Ok(Self {
-            cursor,
-            session,
+        let source = Source {
+            reader,
             container,
             head: Head::default(),
+            meter: session.meter(),
             read: Vec::new(),
             ready: VecDeque::new(),
-        })
-    }
-
-    /// Waits until `ready` holds the next bytes; `None` at the end of the stream or of the session.
-    pub(super) async fn read(mut self) -> Option<Self> {
-        self.fill().await.then_some(self)
-    }
-
-    /// As [`Self::read`]; false at the end. Cancel-safe.
-    pub(super) async fn fill(&mut self) -> bool {
-        let skipped = tokio::select! {
-            skipped = self.cursor.next(&mut self.read) => skipped,
-            _ = self.session.killed() => None,
         };
-        let Some(skipped) = skipped else { return false };
-        self.session.add_skipped(skipped);
-        match self.container {
-            Container::Flv { with_anchor } => {
-                self.head
-                    .before_each(self.read.drain(..), &mut self.ready, |first, joins| {
-                        flv::head_tags(&first.epoch, first.at_ms, joins, with_anchor)
-                    });
-            }
-            Container::Ts => self
-                .ready
-                .extend(self.read.drain(..).map(|shared| shared.bytes)),
-        }
-        self.session
-            .add_bytes(self.ready.iter().map(|bytes| bytes.len() as u64).sum());
+        Ok(Self { source, session })
+    }
+
+    /// Waits until there is something to write; `None` at the end of the stream or of the session.
+    async fn read(mut self) -> Option<Self> {
+        let more = tokio::select! {
+            more = self.source.next() => more,
+            _ = self.session.killed() => false,
+        };
+        more.then_some(self)
+    }
+}
+
+impl Source {
+    /// Waits until `ready` holds the next bytes; false at the end. Cancel-safe.
+    async fn next(&mut self) -> bool {
+        let Some(skipped) = self.reader.cursor.next(&mut self.read).await else {
+            return false;
+        };
+        self.take(skipped);
         true
+    }
+
+    /// As [`Self::next`] without waiting.
+    fn read(&mut self) -> Read {
+        let read = self.reader.cursor.read(&mut self.read);
+        if let Read::Items { skipped } = read {
+            self.take(skipped);
+        }
+        read
+    }
+
+    fn take(&mut self, skipped: u64) {
+        self.meter.add_skipped(skipped);
+        let container = self.container;
+        self.head.before_each(
+            self.read.drain(..),
+            &mut self.ready,
+            |first, joins| match container {
+                Container::Flv { with_anchor } => {
+                    flv::head_tags(&first.epoch, first.at_ms, joins, with_anchor)
+                }
+                Container::Ts => Bytes::new(),
+            },
+        );
+        self.meter
+            .add_bytes(self.ready.iter().map(|bytes| bytes.len() as u64).sum());
+    }
+
+    /// What is ready, as `framing` wraps it.
+    fn burst(&mut self, framing: Framing) -> Burst {
+        let mut burst = Burst::default();
+        for bytes in self.ready.drain(..) {
+            framing.put(bytes, &mut burst);
+        }
+        burst
     }
 }
 
 /// The body of a response: shared bytes as they come.
 pub(super) struct Endless {
+    /// Taken with the first poll, unless somebody else writes for the viewer.
+    joined: Option<Arc<Mutex<Option<Viewer>>>>,
     /// The read that waits; its allocation is used again for the next one.
     reading: ReusableBoxFuture<'static, Option<Viewer>>,
     /// The viewer while it has bytes to write.
@@ -122,9 +164,10 @@ pub(super) struct Endless {
 }
 
 impl Endless {
-    pub(super) fn new(viewer: Viewer) -> Self {
+    pub(super) fn new(joined: Arc<Mutex<Option<Viewer>>>) -> Self {
         Self {
-            reading: ReusableBoxFuture::new(viewer.read()),
+            joined: Some(joined),
+            reading: ReusableBoxFuture::new(std::future::ready(None)),
             viewer: None,
         }
     }
@@ -138,9 +181,12 @@ impl http_body::Body for Endless {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(joined) = self.joined.take() {
+            self.viewer = joined.lock().take();
+        }
         loop {
             if let Some(mut viewer) = self.viewer.take() {
-                if let Some(bytes) = viewer.ready.pop_front() {
+                if let Some(bytes) = viewer.source.ready.pop_front() {
                     self.viewer = Some(viewer);
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }

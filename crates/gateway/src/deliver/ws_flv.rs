@@ -4,22 +4,24 @@
 //! what they carry: the same shared bytes as HTTP-FLV, each behind a header of a few bytes.
 
 use axum::{
+    Extension,
     extract::Request,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt as _;
 use weir_media::StreamName;
 use weir_proto::websocket::{self, CloseCode, Reader, Received};
 
 use super::{
     refuse,
-    viewer::{Container, Viewer},
+    viewer::{Container, Heard, Peer, Viewer},
 };
 use crate::{
     Gateway,
-    net::{Burst, http::Held},
+    derive::Framing,
+    net::{Socket, http::Handover},
 };
 
 /// The label of the protocol in sessions, logs and metrics.
@@ -45,7 +47,7 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
 /// Answers an upgrade on `{name}.flv`.
 pub(super) async fn respond(
     gateway: Gateway,
-    mut request: Request,
+    request: Request,
     name: StreamName,
     container: Container,
 ) -> Response {
@@ -80,66 +82,77 @@ pub(super) async fn respond(
         Ok(viewer) => viewer,
         Err(refusal) => return refusal,
     };
-    // Keeps the place that this connection takes among all connections.
-    let held = request.extensions().get::<Held>().cloned();
-    let upgrade = hyper::upgrade::on(&mut request);
-    gateway.tasks.spawn(async move {
-        let _held = held;
-        if let Ok(upgraded) = upgrade.await
-            && let Err(error) = run(TokioIo::new(upgraded), viewer).await
-        {
-            tracing::debug!(%error, "viewer ended");
-        }
+    let handover = Handover::new(move |socket, read| {
+        let client = Client {
+            reader: Reader::default(),
+            unread: read,
+        };
+        viewer.watch(socket, client)
     });
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),
         (header::SEC_WEBSOCKET_ACCEPT, accept),
     ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    (
+        StatusCode::SWITCHING_PROTOCOLS,
+        headers,
+        Extension(handover),
+    )
+        .into_response()
 }
 
-/// Writes the stream as messages until either side ends it.
-async fn run<S>(mut socket: S, mut viewer: Viewer) -> std::io::Result<()>
-where
-    S: AsyncReadExt + AsyncWriteExt + Unpin,
-{
-    let (mut reader, mut received) = (Reader::default(), Vec::new());
-    let mut input = [0; READ_LEN];
-    loop {
-        let mut burst = Burst::default();
-        let mut close = None;
-        tokio::select! {
-            more = viewer.fill() => {
-                for bytes in viewer.ready.drain(..) {
-                    burst.push(websocket::binary_header(bytes.len()));
-                    burst.push(bytes);
-                }
-                close = (!more).then_some(CloseCode::Normal);
-            }
-            read = socket.read(&mut input) => {
-                let len = read?;
-                if len == 0 {
-                    return Ok(());
-                }
-                if let Err(error) = reader.read(input.get(..len).unwrap_or_default(), &mut received) {
-                    close = Some(error.close_code());
-                }
-                for received in received.drain(..) {
-                    match received {
-                        Received::Ping(payload) => burst.push(websocket::pong(&payload)),
-                        Received::Close => close = Some(CloseCode::Normal),
+/// A client that speaks WebSocket: a player says next to nothing.
+struct Client {
+    reader: Reader,
+    /// What came behind its request.
+    unread: Bytes,
+}
+
+impl Peer for Client {
+    const FRAMING: Framing = Framing::WebSocket;
+
+    async fn listen(&mut self, socket: &mut Socket) -> Heard {
+        let mut input = [0; READ_LEN];
+        loop {
+            if self.unread.is_empty() {
+                match socket.read(&mut input).await {
+                    Ok(0) | Err(_) => return Heard::Gone,
+                    Ok(len) => {
+                        self.unread = Bytes::copy_from_slice(input.get(..len).unwrap_or_default());
                     }
                 }
             }
+            let unread = std::mem::take(&mut self.unread);
+            if let Some(heard) = self.hear(&unread) {
+                return heard;
+            }
         }
-        if let Some(code) = close {
-            burst.push(websocket::close(code));
+    }
+
+    fn farewell(&self) -> Bytes {
+        websocket::close(CloseCode::Normal)
+    }
+}
+
+impl Client {
+    fn hear(&mut self, input: &[u8]) -> Option<Heard> {
+        let mut received = Vec::new();
+        let read = self.reader.read(input, &mut received);
+        let mut answer = BytesMut::new();
+        for received in received {
+            match received {
+                Received::Ping(payload) => answer.extend_from_slice(&websocket::pong(&payload)),
+                Received::Close => {
+                    answer.extend_from_slice(&websocket::close(CloseCode::Normal));
+                    return Some(Heard::LastAnswer(answer.freeze()));
+                }
+            }
         }
-        socket.write_all_buf(&mut burst).await?;
-        socket.flush().await?;
-        if close.is_some() {
-            return socket.shutdown().await;
+        if let Err(error) = read {
+            answer.extend_from_slice(&websocket::close(error.close_code()));
+            return Some(Heard::LastAnswer(answer.freeze()));
         }
+        (!answer.is_empty()).then(|| Heard::Answer(answer.freeze()))
     }
 }

@@ -17,6 +17,11 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// The epoch of what was written last; none at the start.
+    pub(crate) fn known(&self) -> Option<&Arc<Epoch>> {
+        self.known.as_ref()
+    }
+
     /// Appends to `out` what to write for `ready`: each run of one epoch with its head before it, unless the viewer has
     /// it. `make` makes the head for the first bytes behind it; its flag says that the viewer has had none yet.
     pub(crate) fn before_each(

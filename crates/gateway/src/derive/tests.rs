@@ -8,6 +8,7 @@ use weir_media::{
     codec::{Codec, h264},
     container::flv::{Reader, file_header},
 };
+use weir_package::hls::Start;
 
 use super::*;
 use crate::read_cache::{self, ReadCache};
@@ -91,18 +92,65 @@ impl Source {
 }
 
 #[tokio::test]
+async fn what_comes_within_the_interval_is_one_buffer() {
+    let interval = Duration::from_secs(1);
+    let names = ["held", "prompt"].map(|name| StreamName::parse(name).unwrap());
+    let derived = Derived::new(Coalescing {
+        interval,
+        except: [names[1].clone()].into(),
+    });
+    let tasks = Tasks::default();
+    for (name, buffers) in names.iter().zip([1, 3]) {
+        let mut source = Source::new(name);
+        let mut cursor = derived
+            .join(
+                source.stream(),
+                Format::Flv,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor;
+        source.frame(true);
+        cursor.next(&mut Vec::new()).await.unwrap();
+        let mut items = Vec::new();
+        for _ in 0..3 {
+            source.frame(false);
+            if buffers > 1 {
+                cursor.next(&mut items).await.unwrap();
+            }
+        }
+        if buffers == 1 {
+            cursor.next(&mut items).await.unwrap();
+        }
+        assert_eq!(items.len(), buffers, "{name}");
+        let bytes: Vec<u8> = items.iter().flat_map(|item| item.bytes.clone()).collect();
+        let mut tags = Reader::new();
+        tags.push(Bytes::copy_from_slice(&file_header(true, false)));
+        tags.push(bytes.into());
+        let mut count = 0;
+        while tags.next().unwrap().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 3, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn viewers_share_the_very_same_bytes() {
     let name = StreamName::parse("shared").unwrap();
     let mut source = Source::new(&name);
     let (derived, tasks) = (Derived::default(), Tasks::default());
     let join = || {
-        derived.join(
-            source.stream(),
-            Format::Flv,
-            Join::NewestSync,
-            LagLimit::RING,
-            &tasks,
-        )
+        derived
+            .join(
+                source.stream(),
+                Format::Flv,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor
     };
     let (mut first, mut second) = (join(), join());
     source.frame(true);
@@ -122,7 +170,11 @@ async fn a_late_viewer_starts_at_the_cached_key_frame() {
         source.frame(at % 50 == 0);
     }
     let (derived, tasks) = (Derived::default(), Tasks::default());
-    let cursor = |join| derived.join(source.stream(), Format::Flv, join, LagLimit::RING, &tasks);
+    let cursor = |join| {
+        derived
+            .join(source.stream(), Format::Flv, join, LagLimit::RING, &tasks)
+            .cursor
+    };
     for _ in 0..2 {
         let mut late = cursor(Join::NewestSync);
         let mut items = Vec::new();
@@ -131,7 +183,7 @@ async fn a_late_viewer_starts_at_the_cached_key_frame() {
         assert_eq!(items[0].at_ms, 2_000);
     }
     let mut patient = cursor(Join::NextSync);
-    assert_eq!(patient.read(&mut Vec::new()), weir_hub::Read::Empty);
+    assert_eq!(patient.read(&mut Vec::new()), Read::Empty);
 }
 
 #[tokio::test]
@@ -141,13 +193,15 @@ async fn deriving_stops_with_its_last_reader_and_starts_again() {
     source.frame(true);
     let (derived, tasks) = (Derived::default(), Tasks::default());
     for _ in 0..3 {
-        let mut cursor = derived.join(
-            source.stream(),
-            Format::Rtmp,
-            Join::NewestSync,
-            LagLimit::RING,
-            &tasks,
-        );
+        let mut cursor = derived
+            .join(
+                source.stream(),
+                Format::Rtmp,
+                Join::NewestSync,
+                LagLimit::RING,
+                &tasks,
+            )
+            .cursor;
         cursor.next(&mut Vec::new()).await.unwrap();
         assert_eq!(tasks.running(), 1);
         drop(cursor);
@@ -163,13 +217,15 @@ async fn the_end_of_the_run_reaches_viewers_behind_everything_else() {
     let name = StreamName::parse("ends").unwrap();
     let mut source = Source::new(&name);
     let (derived, tasks) = (Derived::default(), Tasks::default());
-    let mut cursor = derived.join(
-        source.stream(),
-        Format::Flv,
-        Join::NewestSync,
-        LagLimit::RING,
-        &tasks,
-    );
+    let mut cursor = derived
+        .join(
+            source.stream(),
+            Format::Flv,
+            Join::NewestSync,
+            LagLimit::RING,
+            &tasks,
+        )
+        .cursor;
     source.frame(true);
     source.frame(false);
     source.stream().feed().close();
@@ -261,7 +317,7 @@ fn rewind(published: &hls::Published) -> (&hls::Playlist, usize) {
 }
 
 #[tokio::test]
-async fn a_rewind_playlist_is_rendered_once_a_segment() {
+async fn rewind_playlists_and_manifests_are_rendered_once_a_segment() {
     let name = StreamName::parse("rewound").unwrap();
     let mut source = Source::new(&name);
     let config = hls::Config {
@@ -292,11 +348,24 @@ async fn a_rewind_playlist_is_rendered_once_a_segment() {
     let second = push_until(&mut source, &updates, |new| rewind(new).1 > parts).await;
     assert_eq!(segments(&second), segments(&first));
     assert!(std::ptr::eq(playlist, rewind(&second).0), "rendered again");
+    let start = |seconds: &str| Start::parse(seconds).unwrap();
+    let manifest = first.rewind_manifest(start("-5"));
+    assert!(!manifest.gzip.is_empty());
+    let again = second.rewind_manifest(start("-5"));
+    assert!(Arc::ptr_eq(&manifest, &again), "rendered again");
+    // Whoever asks for every moment there is gets each, but keeps none.
+    for at in 10..100 {
+        let start = start(&format!("-{at}.5"));
+        let (one, other) = (second.rewind_manifest(start), first.rewind_manifest(start));
+        assert_eq!(one.plain, other.plain);
+        assert_eq!(Arc::ptr_eq(&one, &other), at < 17, "{at}");
+    }
     let third = push_until(&mut source, &updates, |new| {
         segments(new) > segments(&first)
     })
     .await;
     assert!(third.snapshot.renditions[0].listed().count() < segments(&third));
+    assert_ne!(third.rewind_manifest(start("-5")).plain, manifest.plain);
     let text = &rewind(&third).0.plain;
     assert_ne!(text, &playlist.plain);
     assert_eq!(

@@ -4,14 +4,20 @@
 //! handlers their peer.
 //! Does not own: routes; they come as one [`axum::Router`].
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+mod handover;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use axum::{
     Router,
     body::Body,
-    extract::Request,
     http::{HeaderValue, StatusCode, header},
-    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt as _;
@@ -24,12 +30,11 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{
-    net::TcpStream,
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use handover::Handover;
+use handover::Slot;
 
 use crate::{
     Limits,
@@ -55,13 +60,6 @@ pub const BUSY: &[u8] =
     Cache-Control: no-store\r\nConnection: close\r\n\r\n";
 /// How long an idle HTTP/2 connection may take to close in order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Adds what holds for every route: the limit on the request target, and that bodies are what their type says.
-pub fn with_limits(router: Router) -> Router {
-    router
-        .layer(middleware::from_fn(refuse_long_targets))
-        .layer(middleware::map_response(forbid_sniffing))
-}
 
 /// Serves one connection until it ends, idles too long, or the process closes. With an acceptor, TLS comes first, and
 /// client and server agree there on HTTP/1.1 or HTTP/2.
@@ -98,41 +96,55 @@ async fn serve_http_1(
     limits: Limits,
     tasks: Tasks,
 ) -> hyper::Result<()> {
-    let (open, mut released) = mpsc::channel(1);
-    let (held, asked) = (Held { _open: open }, CancellationToken::new());
-    let (routes, first_asked) = (TowerToHyperService::new(router), asked.clone());
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+    let (slot, asked) = (Slot::default(), CancellationToken::new());
+    let routes = TowerToHyperService::new(router);
+    let (first_asked, taken) = (asked.clone(), slot.clone());
+    let service = service_fn(move |request| {
         first_asked.cancel();
-        request.extensions_mut().insert(held.clone());
-        request.extensions_mut().insert(peer);
-        routes.call(request)
+        let (answer, taken) = (answer(&routes, peer, request), taken.clone());
+        async move {
+            match taken.keep(answer.await?) {
+                Some(answer) => Ok::<_, Infallible>(answer),
+                // Nothing more is said here: the connection goes to the answer.
+                None => std::future::pending().await,
+            }
+        }
     });
     let deadline = socket.opened() + limits.handshake_timeout;
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.keep_alive_timeout)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_LEN_MAX)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    let served = async {
-        let mut connection = pin!(connection);
-        tokio::select! {
-            served = connection.as_mut() => served,
-            () = tasks.closing().cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-            () = overdue(&asked, deadline) => {
-                tracing::debug!("connection ended: no request in time");
-                Ok(())
-            }
+        .serve_connection(TokioIo::new(socket), service);
+    let served = tokio::select! {
+        served = until_taken(&mut connection, &slot) => served,
+        () = tasks.closing().cancelled() => {
+            Pin::new(&mut connection).graceful_shutdown();
+            until_taken(&mut connection, &slot).await
+        }
+        () = overdue(&asked, deadline) => {
+            tracing::debug!("connection ended: no request in time");
+            Some(Ok(()))
         }
     };
-    let served = served.await;
-    // Ends when an upgraded connection has let go as well.
-    let _ = released.recv().await;
-    served
+    if let Some(served) = served {
+        return served;
+    }
+    let parts = connection.into_parts();
+    if let Err(error) = slot.hand_over(parts.io.into_inner(), parts.read_buf).await {
+        tracing::debug!(%error, "viewer ended");
+    }
+    Ok(())
+}
+
+/// Serves until the connection ends, or until an answer takes it over: then none.
+async fn until_taken<C: Future + Unpin>(connection: &mut C, slot: &Slot) -> Option<C::Output> {
+    std::future::poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Pending if slot.is_taken() => Poll::Ready(None),
+        served => served.map(Some),
+    })
+    .await
 }
 
 async fn serve_http_2(
@@ -145,10 +157,9 @@ async fn serve_http_2(
     let requests = watch::Sender::new(0);
     let busy = requests.subscribe();
     let routes = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+    let service = service_fn(move |request| {
         let open = OpenRequest::new(&requests);
-        request.extensions_mut().insert(peer);
-        let answer = routes.call(request);
+        let answer = answer(&routes, peer, request);
         async move {
             let answer = answer.await?;
             let keep_open = move |frame| {
@@ -210,12 +221,6 @@ async fn idle(mut busy: watch::Receiver<usize>, first: Instant, limit: Duration)
     }
 }
 
-/// Held by whoever uses a connection after an upgrade: the connection counts until it is dropped.
-#[derive(Debug, Clone)]
-pub(crate) struct Held {
-    _open: mpsc::Sender<Infallible>,
-}
-
 /// Ends when the first request has not come in time. Between requests hyper's own timer runs, from the end of one to
 /// the end of the next head: it cannot tell a rest from a slow head, and the two cost the same.
 async fn overdue(asked: &CancellationToken, deadline: Instant) {
@@ -227,22 +232,26 @@ async fn overdue(asked: &CancellationToken, deadline: Instant) {
     }
 }
 
-async fn refuse_long_targets(request: Request, next: Next) -> Response {
-    let target_len = request
-        .uri()
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
-    if target_len > URI_LEN_MAX {
-        return StatusCode::URI_TOO_LONG.into_response();
+/// The answer to a request, with what holds for every route: the limit on the request target, and that bodies are what
+/// their type says. Not layers of the router: each of them would cost a request two allocations and a copy of the routes.
+fn answer(
+    routes: &TowerToHyperService<Router>,
+    peer: Peer,
+    mut request: hyper::Request<Incoming>,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+    request.extensions_mut().insert(peer);
+    let target = request.uri().path_and_query();
+    let is_long = target.is_some_and(|target| target.as_str().len() > URI_LEN_MAX);
+    let asked = (!is_long).then(|| routes.call(request));
+    async move {
+        let mut answer = match asked {
+            Some(asked) => asked.await?,
+            None => StatusCode::URI_TOO_LONG.into_response(),
+        };
+        answer.headers_mut().insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        Ok(answer)
     }
-    next.run(request).await
-}
-
-async fn forbid_sniffing(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    response
 }

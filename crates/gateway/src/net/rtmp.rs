@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -50,6 +50,16 @@ pub enum Error {
     /// The publisher sent nothing for too long.
     #[error("the publisher sent nothing for {} s", .0.as_secs())]
     Silent(Duration),
+}
+
+/// What [`Connection::listen`] has found.
+pub(crate) enum Listened<E> {
+    /// What the peer does or wants.
+    Event(E),
+    /// Something to be written.
+    Output,
+    /// The peer has closed, or the machine is done.
+    Closed,
 }
 
 /// What both sides of the protocol have in common.
@@ -244,6 +254,42 @@ impl<M: Machine> Connection<M> {
             }
             self.read().await?;
         }
+    }
+
+    /// Lets others write to the socket between [`Self::listen`] and [`Self::resume`]; none with TLS.
+    pub(crate) fn share(&self) -> Option<Arc<TcpStream>> {
+        self.socket.share()
+    }
+
+    /// As [`Self::next_event`], but writes nothing: also returns, without an event, when the machine has something to say
+    /// or the connection is done.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) async fn listen(&mut self) -> Result<Listened<M::Event>, Error> {
+        loop {
+            let event = self.machine.poll_event()?;
+            self.queue_output();
+            if let Some(event) = event {
+                return Ok(Listened::Event(event));
+            }
+            if self.machine.should_close() || self.closed_by_peer {
+                return Ok(Listened::Closed);
+            }
+            if self.outgoing.has_remaining() {
+                return Ok(Listened::Output);
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Writes what others have left, then what the machine has to say.
+    ///
+    /// # Errors
+    /// The socket failed, or the peer has stopped reading.
+    pub(crate) async fn resume(&mut self, mut rest: Burst) -> Result<(), Error> {
+        self.socket.write_all_buf(&mut rest).await?;
+        self.flush().await
     }
 
     /// Reads once, or handles the timer of the machine.

@@ -7,12 +7,15 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
+    net::Shutdown,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -49,8 +52,75 @@ pub(crate) struct Socket {
 
 #[derive(Debug)]
 enum Stream {
-    Plain(TcpStream),
+    Plain(Plain),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection without TLS. Several may hold it, of whom one reads and one writes at a time.
+#[derive(Debug)]
+struct Plain(Arc<TcpStream>);
+
+impl AsyncRead for Plain {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // The way of the sole owner needs a system call less.
+        if let Some(stream) = Arc::get_mut(&mut self.0) {
+            return Pin::new(stream).poll_read(cx, buf);
+        }
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            match self.0.try_read(buf.initialize_unfilled()) {
+                Ok(len) => {
+                    buf.advance(len);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(stream) = Arc::get_mut(&mut self.0) {
+            return Pin::new(stream).poll_write_vectored(cx, bufs);
+        }
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_write_vectored(bufs) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
+    }
 }
 
 trait Transport: AsyncRead + AsyncWrite + Unpin {}
@@ -61,7 +131,7 @@ impl Socket {
     pub(crate) fn plain(stream: TcpStream, stall_limit: Duration) -> io::Result<Self> {
         set_options(&stream)?;
         Ok(Self {
-            stream: Stream::Plain(stream),
+            stream: Stream::Plain(Plain(Arc::new(stream))),
             opened: Instant::now(),
             stall_limit,
             stalled: None,
@@ -115,6 +185,14 @@ impl Socket {
         self.opened
     }
 
+    /// The connection below, for others to write to as long as nothing is written here; none with TLS.
+    pub(crate) fn share(&self) -> Option<Arc<TcpStream>> {
+        match &self.stream {
+            Stream::Plain(Plain(stream)) => Some(Arc::clone(stream)),
+            Stream::Tls(_) => None,
+        }
+    }
+
     /// Whether the two sides agreed on HTTP/2.
     pub(crate) fn is_http_2(&self) -> bool {
         match &self.stream {
@@ -154,7 +232,7 @@ impl Socket {
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let options = socket2::SockRef::from(stream);
+    let options = SockRef::from(stream);
     options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
     options.set_tcp_notsent_lowat(UNSENT_LEN_MAX)
 }

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::Router;
@@ -20,7 +20,7 @@ use weir_gateway::{
         hls::{Identity, Viewers},
         relay::{Relays, Target},
     },
-    derive::{self, Derived, disk::Disk, hls::Outputs},
+    derive::{self, Coalescing, Derived, disk::Disk, hls::Outputs},
     ingest::{
         demo::{self, Sample},
         pull::Source,
@@ -211,7 +211,10 @@ fn gateway(config: &Config, requests: Requests, dialer: Dialer) -> Gateway {
         hub,
         requests,
         tasks: Tasks::default(),
-        derived: Derived::default(),
+        derived: Derived::new(Coalescing {
+            interval: Duration::from_millis(limits.write_coalesce_ms as u64),
+            except: limits.write_coalesce_except.clone().into(),
+        }),
         on_demand: OnDemand::new(source, edge.stream_timeout),
         limits: Limits {
             handshake_timeout: limits.handshake_timeout,
@@ -334,8 +337,8 @@ impl Routers {
             .merge(api::router(Arc::clone(&gateway.hub), access))
             .merge(ui::router());
         Self {
-            all: http::with_limits(metrics::observe(all, gateway, observed)),
-            cdn: http::with_limits(deliver::cdn_router(media)),
+            all: metrics::observe(all, gateway, observed),
+            cdn: deliver::cdn_router(media),
         }
     }
 }

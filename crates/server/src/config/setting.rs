@@ -99,7 +99,7 @@ pub static SETTINGS: &[Setting] = &[
         .why("Folder to write live HLS to as well, for a web server; empty keeps it in memory only."),
     row("hls.dvr_window", |c| &mut c.hls.dvr_window)
         .range(0..=604_800)
-        .why("Seconds that viewers can rewind, at /live/{name}/index.m3u8?start=-120; 0 for the live playlist."),
+        .why("Seconds that viewers can rewind, with ?start=-120 at index.m3u8 or manifest.mpd; 0 for the live playlist."),
     row("hls.dvr_memory_mb", |c| &mut c.hls.dvr_memory_mb)
         .range(0..=1_048_576)
         .why("MiB per stream of the rewind window in memory; older segments are read from HLS_PATH, if set."),
@@ -193,6 +193,11 @@ pub static SETTINGS: &[Setting] = &[
     row("limits.blocked_requests_per_ip", |c| &mut c.limits.blocked_requests_per_ip)
         .range(0..=100_000)
         .why("LL-HLS requests of one address that may wait at once; 0 for any number, as for trusted proxies."),
+    row("limits.write_coalesce_ms", |c| &mut c.limits.write_coalesce_ms)
+        .range(0..=1_000)
+        .why("Milliseconds FLV, RTMP and HTTP-TS may wait to be written with more; 0 for every frame at once."),
+    row("limits.write_coalesce_except", |c| &mut c.limits.write_coalesce_except)
+        .why("Streams whose every frame is written when it comes, at the price of processor time."),
     row("log.level", |c| &mut c.log.level)
         .env("RUST_LOG")
         .why("error, warn, info, debug or trace, also per module: info,weir_gateway=debug."),

@@ -9,9 +9,34 @@ use crate::support::{
 
 /// `currentTime` advances at least so much in ten seconds.
 const ADVANCE_S_MIN: f64 = 8.0;
+/// How far the viewer goes back, and how much longer ago that may be once the picture is there: the playlist ends with the
+/// last whole segment, and players take their time to start.
+const REWOUND_S: f64 = 40.0;
+/// See [`REWOUND_S`].
+const REWOUND_S_MORE: f64 = 10.0;
+/// A player of whole segments would be further behind.
+const LOW_LATENCY_MS_MAX: f64 = 4_000.0;
 
 #[test]
-fn e2e_hls_js_plays_the_demo() {
+fn e2e_hls_js_plays_the_demo_in_parts() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    let seen = watch(&weir, "ll-hls", "player-ll-hls.png", &[]);
+    check_playing(&seen);
+    check_low_latency(&seen);
+}
+
+#[test]
+fn e2e_dash_js_plays_the_demo() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    let seen = watch(&weir, "dash", "player-dash.png", &[]);
+    check_playing(&seen);
+    check_low_latency(&seen);
+}
+
+#[test]
+fn e2e_hls_js_plays_the_demo_in_segments() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");
     check_playing(&watch(&weir, "hls", "player-hls.png", &[]));
@@ -45,6 +70,28 @@ fn e2e_the_player_fits_a_phone() {
 }
 
 #[test]
+fn e2e_a_viewer_goes_back_in_time_and_returns() {
+    let weir = Weir::start("dev", &[("WEIR_HLS_DVR_WINDOW", "600")]);
+    weir.wait_until_live("demo");
+    let url = weir.http_url("/player?stream=demo&protocol=ll-hls");
+    let file = kept_file("player-rewound.png");
+    let file = file.to_str().expect("UTF-8");
+    let rewound = REWOUND_S.to_string();
+    let seen = player::measure(&url, &["--rewind", &rewound, "--screenshot", file]);
+    let past_ms = seen["past"]["latencyMs"].as_f64().expect("a number");
+    let past = REWOUND_S * 1_000.0..=(REWOUND_S + REWOUND_S_MORE) * 1_000.0;
+    assert!(past.contains(&past_ms), "{seen}");
+    let words = seen["ariaValueText"].as_str().expect("text");
+    assert!(
+        words.starts_with("0:4") && words.ends_with(" behind live"),
+        "{seen}"
+    );
+    check_low_latency(&seen["live"]);
+    assert_eq!(seen["live"]["fatalErrors"], 0, "{seen}");
+    assert_eq!(seen["pageErrors"], Value::Array(Vec::new()), "{seen}");
+}
+
+#[test]
 fn e2e_without_a_stream_the_page_says_how_to_make_one() {
     let weir = Weir::start("serve", &[]);
     let file = kept_file("player-empty.png");
@@ -69,6 +116,12 @@ fn watch(weir: &Weir, protocol: &str, screenshot: &str, arguments: &[&str]) -> V
     ];
     all.extend(arguments);
     player::measure(&url, &all)
+}
+
+fn check_low_latency(seen: &Value) {
+    assert_eq!(seen["latencyKind"], "measured", "{seen}");
+    let latency_ms = seen["latencyMs"].as_f64().expect("a number");
+    assert!(latency_ms <= LOW_LATENCY_MS_MAX, "{seen}");
 }
 
 fn check_playing(seen: &Value) {

@@ -36,6 +36,16 @@ fn e2e_the_picture_of_hls_js_moves_again() {
 }
 
 #[test]
+fn e2e_the_picture_of_low_latency_hls_js_moves_again() {
+    check_picture("ll-hls");
+}
+
+#[test]
+fn e2e_the_picture_of_dash_js_moves_again() {
+    check_picture("dash");
+}
+
+#[test]
 fn e2e_the_picture_of_mpegts_js_moves_again() {
     check_picture("http-flv");
 }

@@ -1,11 +1,14 @@
 //! Tests of the `weir` binary from outside: what an operator, an encoder and a player see.
 
 mod access;
+mod blocked;
 mod browser;
 mod cdn;
+mod cdn_cache;
 mod cli;
 mod cmaf_check;
 mod continuity;
+mod crash;
 mod crowd;
 mod dash;
 mod deploy;
@@ -21,6 +24,7 @@ mod matrix;
 mod metrics;
 mod mpd_watch;
 mod objects;
+mod players;
 mod pull;
 mod range_check;
 mod relay;

@@ -1,5 +1,5 @@
-//! Pages in a headless Chromium: the player page, through `web/test/player.mjs`, and players of DASH alone, through
-//! `web/test/dash.mjs`.
+//! Pages in a headless Chromium: the player page, through `web/test/player.mjs`; players of DASH alone, through
+//! `web/test/dash.mjs`; the examples of `docs/players.md`, through `web/test/snippets.mjs`.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ const MOVED_MIN: usize = 8;
 
 /// Opens a page, watches it for some seconds and returns what `player.mjs` says of it.
 pub(crate) fn measure(url: &str, arguments: &[&str]) -> Value {
-    let mut command = script("player.mjs", url);
+    let mut command = script("player.mjs", &["--url", url]);
     command.args(arguments);
     let output = Process::start(command).output(BROWSER_PATIENCE + Duration::from_secs(30));
     serde_json::from_str(&output).expect("player.mjs prints JSON")
@@ -31,10 +31,20 @@ pub(crate) fn measure(url: &str, arguments: &[&str]) -> Value {
 
 /// Plays a manifest and returns what `dash.mjs` says of it.
 pub(crate) fn play_dash(url: &str, arguments: &[&str]) -> Value {
-    let mut command = script("dash.mjs", url);
+    let mut command = script("dash.mjs", &["--url", url]);
     command.args(arguments);
     let output = Process::start(command).output(BROWSER_PATIENCE + Duration::from_secs(60));
     serde_json::from_str(&output).expect("dash.mjs prints JSON")
+}
+
+/// Plays examples of `docs/players.md` at the same time and returns what `snippets.mjs` says of each, by its heading.
+pub(crate) fn play_examples(origin: &str, seconds: u32, examples: &[&str]) -> Value {
+    let mut command = script("snippets.mjs", &["--origin", origin]);
+    command.args(["--seconds", &seconds.to_string()]);
+    command.args(examples);
+    let played = Duration::from_secs(seconds.into());
+    let output = Process::start(command).output(BROWSER_PATIENCE + played);
+    serde_json::from_str(&output).expect("snippets.mjs prints JSON")
 }
 
 /// A file that is kept from this run of the tests: `test-results/` at the root of the repository.
@@ -72,7 +82,7 @@ pub(crate) struct Look {
 impl Player {
     /// Opens a page.
     pub(crate) fn open(url: &str) -> Self {
-        let mut command = script("player.mjs", url);
+        let mut command = script("player.mjs", &["--url", url]);
         command.arg("--watch");
         Self {
             process: Process::start_with_input(command),
@@ -132,7 +142,7 @@ fn look(line: &str) -> Look {
     }
 }
 
-fn script(name: &str, url: &str) -> Command {
+fn script(name: &str, target: &[&str]) -> Command {
     let web = root().join("web");
     let needed = [
         "dist/player.html",
@@ -147,9 +157,7 @@ fn script(name: &str, url: &str) -> Command {
         );
     }
     let mut command = Command::new("node");
-    command
-        .arg(web.join("test").join(name))
-        .args(["--url", url]);
+    command.arg(web.join("test").join(name)).args(target);
     command
 }
 
