@@ -21,7 +21,7 @@ use crate::{
         rewind::{self, Rewind},
     },
 };
-use transport::Transport;
+use transport::{Passed, Recent, Transport};
 
 /// How far one track may be behind the others before they go on without it (F10).
 pub(crate) const SILENCE_US_MAX: i64 = 3_000_000;
@@ -70,15 +70,10 @@ struct Lane {
     rendition: Rendition,
     marks: VecDeque<Mark>,
     segments_made: u64,
+    /// What MPEG-TS begins with when somebody wants it.
+    recent: Recent,
     /// What went by since MPEG-TS was last fed; none while nobody wants it.
     passed: Option<Vec<Passed>>,
-}
-
-/// A frame or a mark of one track, in the track's order.
-#[derive(Debug)]
-enum Passed {
-    Frame(Frame),
-    Mark(Mark),
 }
 
 impl Segmenter {
@@ -111,12 +106,16 @@ impl Segmenter {
         }
     }
 
-    /// Makes MPEG-TS segments as well, at the same cuts, from the next one on; or no longer.
+    /// Makes MPEG-TS segments as well, at the same cuts, from the newest few on; or no longer.
     pub fn want_ts(&mut self, wanted: bool) {
         if wanted != self.ts.is_some() {
-            self.ts = wanted.then(|| Transport::new(self.cuts.next_numbers().msn));
+            let next_msn = self.cuts.next_numbers().msn;
+            let begins = self.lanes.iter().map(|lane| lane.recent.first_msn());
+            // The first segment of which no track has forgotten anything.
+            let from_msn = begins.map(|msn| msn.unwrap_or(next_msn)).max();
+            self.ts = wanted.then(|| Transport::new(from_msn.unwrap_or(next_msn)));
             for lane in &mut self.lanes {
-                lane.passed = wanted.then(Vec::new);
+                lane.passed = wanted.then(|| lane.recent.replay());
             }
         }
     }
@@ -417,6 +416,7 @@ impl Segmenter {
                     rendition: Rendition::of(track.kind()),
                     marks: VecDeque::new(),
                     segments_made: 0,
+                    recent: Recent::default(),
                     passed: self.ts.as_ref().map(|_| Vec::new()),
                 });
             }
@@ -466,10 +466,16 @@ impl Lane {
 
     /// Packages a frame behind every mark before it.
     fn take(&mut self, frame: &Frame) {
-        if let Some(passed) = &mut self.passed {
-            passed.push(Passed::Frame(frame.clone()));
-        }
+        self.pass(Passed::Frame(frame.clone()));
         self.packager.push(frame.clone());
+    }
+
+    /// Keeps for MPEG-TS what went by.
+    fn pass(&mut self, passed: Passed) {
+        if let Some(waiting) = &mut self.passed {
+            waiting.push(passed.clone());
+        }
+        self.recent.push(passed);
     }
 
     /// Applies marks that the track should long have passed.
@@ -484,9 +490,7 @@ impl Lane {
     fn cut(&mut self, mark: &Mark, config: Config, target_s: Option<i64>) {
         let track = mark.epoch.track(self.track);
         let first = mark.epoch.index == 0;
-        if let Some(passed) = &mut self.passed {
-            passed.push(Passed::Mark(mark.clone()));
-        }
+        self.pass(Passed::Mark(mark.clone()));
         if let Some(segment) = self.packager.cut(mark, track, first) {
             self.append(segment, config, target_s);
         }

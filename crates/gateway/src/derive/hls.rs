@@ -332,8 +332,8 @@ impl Outputs {
         self.cache.get(name, object, len, load).await
     }
 
-    /// Notes that somebody wants MPEG-TS of a stream: it is made from the next segment on, until nobody has asked for a
-    /// while.
+    /// Notes that somebody wants MPEG-TS of a stream: it is made from the newest few segments on, until nobody has asked
+    /// for a while.
     pub fn ask_for_ts(&self, name: &StreamName) {
         if let Some(output) = self.runs.lock().get(name) {
             *output.ts.0.lock() = Some(Instant::now());

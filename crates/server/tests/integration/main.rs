@@ -15,6 +15,7 @@ mod deploy;
 mod e2e_bench;
 mod e2e_rewind;
 mod flv;
+mod gstreamer;
 mod hls;
 mod hls_watch;
 mod hostile;

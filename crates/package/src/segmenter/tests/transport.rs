@@ -42,6 +42,65 @@ fn segments_have_the_numbers_and_times_of_their_cmaf_twins() {
     );
 }
 
+/// What is listed when MPEG-TS is first wanted before frame `from`.
+fn first_listed(frames: &[Timed], from: usize) -> Vec<Arc<Segment>> {
+    let segmenter = wanted_from(&frames[..=from], from);
+    let snapshot = segmenter.snapshot().expect("a playable run");
+    snapshot
+        .ts
+        .as_ref()
+        .map_or_else(Vec::new, |ts| ts.segments.iter().cloned().collect())
+}
+
+#[test]
+fn whoever_asks_first_gets_the_newest_segments_at_once() {
+    let frames = ordinary(30 * S, 50);
+    let all = wanted_from(&frames, 0).snapshot().expect("a playable run");
+    let all = all.ts.as_ref().expect("MPEG-TS is wanted");
+    for from in 900..1_100 {
+        let made = wanted_from(&frames[..=from], usize::MAX);
+        let newest = made.snapshot().expect("a playable run");
+        let newest = newest
+            .rendition("audio")
+            .and_then(|audio| audio.segments.back());
+        let listed = first_listed(&frames, from);
+        assert!((2..=3).contains(&listed.len()), "{from}: {}", listed.len());
+        assert_eq!(
+            listed.last().map(|segment| segment.msn),
+            newest.map(|segment| segment.msn),
+            "{from}"
+        );
+        for segment in listed {
+            assert!(all.segment(segment.msn) == Some(&segment), "{from}");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_an_earlier_epoch_is_made_afterwards() {
+    let mut frames = Vec::new();
+    for index in 0..2_u32 {
+        let start_us = i64::from(index) * 15 * S;
+        let (epoch, end_us) = (epoch(index, start_us, &BOTH), start_us + 11 * S);
+        let tracks = vec![
+            video_gop(&epoch, start_us, end_us, 50),
+            audio(&epoch, start_us, end_us),
+        ];
+        frames.extend(interleave(tracks, 0));
+    }
+    let begins = |(epoch, _): &Timed| epoch.index == 1;
+    let second = frames.iter().position(begins).expect("a second epoch");
+    let all = wanted_from(&frames, 0).snapshot().expect("a playable run");
+    let all = all.ts.as_ref().expect("MPEG-TS is wanted");
+    for from in second + 1..frames.len() {
+        for segment in first_listed(&frames, from) {
+            assert!(all.segment(segment.msn) == Some(&segment), "{from}");
+            assert_eq!(segment.discontinuity, 8, "{from}");
+        }
+    }
+    assert!(first_listed(&frames, second + 500).len() >= 2);
+}
+
 #[test]
 fn nothing_is_made_that_nobody_wants() {
     let frames = ordinary(30 * S, 50);
