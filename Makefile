@@ -7,10 +7,10 @@ PROFILE := --profile ci
 .DEFAULT_GOAL := help
 # Everything shares one Cargo target directory: two targets at once would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test check figures ui clean
+.PHONY: help run test check bench-check figures ui clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build everything and play the demo stream (ARGS="--hls-addr ..." goes to `weir dev`)
 	@scripts/install.sh build
@@ -32,6 +32,10 @@ check: ## Check format, lints, documentation, dependencies, layering and UI type
 	cargo deny --locked check bans licenses sources
 	cargo test --workspace --locked $(PROFILE) --test tidy
 	npm --prefix web run check
+
+bench-check: ## Count the hot path's instructions against the baseline (UPDATE=1 writes it anew)
+	@scripts/install.sh build bench
+	@UPDATE=$(UPDATE) scripts/bench_check.py
 
 figures: ## Measure a release build and print the tables of docs/benchmarks.md
 	@scripts/install.sh build test
