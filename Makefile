@@ -7,7 +7,7 @@ PROFILE := --profile ci
 .DEFAULT_GOAL := help
 # Everything shares one Cargo target directory: two targets at once would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test check bench-check figures ui clean
+.PHONY: help run test check bench-check figures scale ui clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ figures: ## Measure a release build and print the tables of docs/benchmarks.md
 	cargo build --release --locked -p weir-server
 	@scripts/measure.py
 	@scripts/latency.py
+
+scale: ## Measure how cost grows with viewers and streams, and draw it into docs/images
+	@scripts/install.sh build test
+	@scripts/build-ui.sh
+	cargo build --release --locked -p weir-server
+	@scripts/scale.py
 
 ui: ## Build the browser pages into web/dist
 	@scripts/install.sh build

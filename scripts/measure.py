@@ -40,7 +40,7 @@ VIEWERS_S = 20
 class Weir:
     """A server on ports of its own."""
 
-    def __init__(self, binary, mode, tls=False):
+    def __init__(self, binary, mode, tls=False, settings=None):
         self.dir = tempfile.TemporaryDirectory()
         any_port = "127.0.0.1:0"
         environment = {
@@ -59,6 +59,7 @@ class Weir:
                 "WEIR_TLS_HTTPS_ADDR": any_port,
                 "WEIR_TLS_RTMPS_ADDR": any_port,
             }
+        environment |= settings or {}
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [binary, mode],
@@ -115,20 +116,28 @@ class Weir:
         return viewer
 
     def rss_mib(self):
-        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        raise OSError("the server is gone")
+        return rss_mib(self.process.pid)
 
     def cpu_s(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.process.pid)
 
     def cpu_percent(self, seconds):
         """Of one core, over a while."""
         before, start = self.cpu_s(), time.monotonic()
         time.sleep(seconds)
         return 100 * (self.cpu_s() - before) / (time.monotonic() - start)
+
+
+def rss_mib(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise OSError("the server is gone")
+
+
+def cpu_s(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def percentile(values, part):
