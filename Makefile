@@ -7,7 +7,7 @@ PROFILE := --profile ci
 .DEFAULT_GOAL := help
 # Everything shares one Cargo target directory: two targets at once would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test check bench-check figures scale ui clean
+.PHONY: help run test check bench-check figures compare scale ui clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ figures: ## Measure a release build and print the tables of docs/benchmarks.md
 	cargo build --release --locked -p weir-server
 	@scripts/measure.py
 	@scripts/latency.py
+
+compare: ## Compare a release build with a bare write loop and with nginx (ROWS="flv-1000-0 ..." takes some)
+	@scripts/install.sh build test
+	@scripts/build-ui.sh
+	cargo build --release --locked -p weir-server
+	@scripts/compare.py $(ROWS)
 
 scale: ## Measure how cost grows with viewers and streams, and draw it into docs/images
 	@scripts/install.sh build test

@@ -48,6 +48,8 @@ for_build() {
 for_test() {
     want_command git git
     want_command curl curl
+    # Makes disks hang.
+    want_command strace strace
     # The real encoders and players: both sides of every protocol.
     want_command ffmpeg ffmpeg
     want_command gst-launch-1.0 gstreamer1.0-tools
@@ -60,6 +62,8 @@ for_test() {
     # A foreign server to fetch streams from.
     want_command nginx nginx
     has dpkg-query && want_packages libnginx-mod-rtmp
+    # A caching proxy; it compiles its configuration with the compiler of the build.
+    want_command varnishd varnish
     # The browser, and a font for its screenshots.
     want_command chromium chromium fonts-dejavu-core
     want_cargo_tool nextest "$nextest_version"

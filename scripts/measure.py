@@ -3,7 +3,7 @@
 
     cargo build --release --locked -p weir-server && scripts/measure.py
 
-One argument names another binary. Needs Python 3.11, FFmpeg and OpenSSL, uses loopback only, and takes about six
+One argument names another binary. Needs Python 3.11, FFmpeg and OpenSSL, uses loopback only, and takes about eight
 minutes. Ten thousand connections need as many descriptors in each of two processes: see ulimit -Hn.
 Processor time is that of the server alone; this script and FFmpeg take theirs beside it.
 """
@@ -35,12 +35,17 @@ CONNECTIONS = 10000
 CLIENTS = [f"127.0.0.{number}" for number in range(2, 6)]
 VIEWERS = 100
 VIEWERS_S = 20
+# Where crowds are measured, the server has the first core for itself, and publisher and players share the second.
+SERVER_CORE, LOAD_CORE = 0, 1
+RELOADS = 10000
+# The next more players are tried as long as nobody stalls.
+PLAYERS = range(1000, 10001, 1000)
 
 
 class Weir:
     """A server on ports of its own."""
 
-    def __init__(self, binary, mode, tls=False, settings=None):
+    def __init__(self, binary, mode, tls=False, cdn=False, settings=None):
         self.dir = tempfile.TemporaryDirectory()
         any_port = "127.0.0.1:0"
         environment = {
@@ -59,10 +64,15 @@ class Weir:
                 "WEIR_TLS_HTTPS_ADDR": any_port,
                 "WEIR_TLS_RTMPS_ADDR": any_port,
             }
+        command = [binary, mode]
+        if cdn:
+            environment["CDN_ADDR"] = any_port
         environment |= settings or {}
+        if cdn or settings is not None:
+            command = ["taskset", "-c", str(SERVER_CORE), *command]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [binary, mode],
+            command,
             cwd=self.dir.name,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -71,7 +81,7 @@ class Weir:
             text=True,
         )
         self.ports = {}
-        while len(self.ports) < (4 if tls else 2):
+        while len(self.ports) < (4 if tls else 3 if cdn else 2):
             fields = json.loads(self.process.stderr.readline())["fields"]
             if fields["message"] == "listening":
                 self.ports.setdefault(fields["protocol"], int(fields["addr"].rsplit(":", 1)[1]))
@@ -116,28 +126,20 @@ class Weir:
         return viewer
 
     def rss_mib(self):
-        return rss_mib(self.process.pid)
+        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise OSError("the server is gone")
 
     def cpu_s(self):
-        return cpu_s(self.process.pid)
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def cpu_percent(self, seconds):
         """Of one core, over a while."""
         before, start = self.cpu_s(), time.monotonic()
         time.sleep(seconds)
         return 100 * (self.cpu_s() - before) / (time.monotonic() - start)
-
-
-def rss_mib(pid):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise OSError("the server is gone")
-
-
-def cpu_s(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def percentile(values, part):
@@ -348,6 +350,71 @@ def many_viewers(binary):
         return f"{cpu:.1f} % of a core, {grown:.1f} MiB"
 
 
+class Crowd:
+    """A server on a core of its own, and a stream without sound, of 600 kbit/s, for players of LL-HLS."""
+
+    def __init__(self, binary):
+        self.bench = ["taskset", "-c", str(LOAD_CORE), binary, "bench"]
+        self.weir = Weir(binary, "dev", cdn=True)
+        url = f"rtmp://127.0.0.1:{self.weir.ports['rtmp']}/live/load"
+        self.publisher = subprocess.Popen(
+            [*self.bench, "publish", url, "--mute", "--bitrate", "600k"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        # As many segments as players want to hold.
+        time.sleep(10)
+        self.rss_mib = self.weir.rss_mib()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.publisher.terminate()
+        self.publisher.wait()
+        self.weir.__exit__()
+
+    def watch(self, viewers, *arguments):
+        """Whether nobody stalled, and the report."""
+        url = f"http://127.0.0.1:{self.weir.ports['cdn']}/load/video/index.m3u8"
+        report = os.path.join(self.weir.dir.name, "report.json")
+        command = [*self.bench, "ll-hls", url, "--viewers", str(viewers), "--threads", "1", "--ramp", "10"]
+        command += ["--duration", "15", "--pid", str(self.weir.process.pid), "--json", report, *arguments]
+        watched = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with open(report) as file:
+            return watched.returncode == 0, json.load(file)
+
+
+def blocked_reloads(binary):
+    """How long after the first of many the last of them is released, and what each costs."""
+    with Crowd(binary) as crowd:
+        _, report = crowd.watch(RELOADS, "--playlists-only")
+        release = report["release_ms"]
+        kib = 1024 * (report["server"]["rss_mb_max"] * 1e6 / 2**20 - crowd.rss_mib) / RELOADS
+        return f"p50 {release['p50']:.0f} ms, p99 {release['p99']:.0f} ms; {kib:.1f} KiB each{others(report)}"
+
+
+def ll_hls_players(binary):
+    """The most players of which none stalled."""
+    good = None
+    for viewers in PLAYERS:
+        with Crowd(binary) as crowd:
+            is_good, report = crowd.watch(viewers)
+        if not is_good:
+            break
+        good = viewers, report
+    if good is None:
+        return f"fewer than {PLAYERS[0]}"
+    viewers, report = good
+    cpu, latency = report["server"]["cpu_percent"], report["latency_ms"]
+    return f"{viewers} at {cpu:.0f} % of it, latency p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms{others(report)}"
+
+
+def others(report):
+    return f" (others kept {report['others_cores']:.1f} cores busy)"
+
+
 def main():
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -366,6 +433,8 @@ def main():
         goal = "≤ 20 KiB" if protocol in ("rtmp", "http") else ""
         rows.append((name, idle_connections(binary, protocol), f"{goal}; ≤ 1 s".lstrip("; ")))
     rows.append((f"{VIEWERS} HTTP-FLV viewers of `demo`", many_viewers(binary), ""))
+    rows.append((f"{RELOADS} blocked reloads, three a second each: release after the first", blocked_reloads(binary), "p99 < 500 ms"))
+    rows.append(("LL-HLS players of one server core, 333 ms parts, none stalled", ll_hls_players(binary), "≥ 5000"))
     print("| Figure | Measured | Goal |\n|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |")

@@ -17,12 +17,16 @@ use std::{
 };
 
 use bytes::BytesMut;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::{
+    net::listen,
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
 use weir_media::container::flv::{TagKind, file_header, put_tag};
 
 use crate::{
     load::{self, Error, Outcome, Plan},
     process::Meter,
+    socket::raise_descriptor_limit,
     source::{Play, Source},
     time_code,
     viewer::Protocol,
@@ -35,6 +39,8 @@ const RESPONSE: &[u8] =
 const REQUEST_END: &[u8] = b"\r\n\r\n";
 /// What a viewer that reads too slowly may be behind before it is dropped.
 const BEHIND_LEN_MAX: usize = 8 << 20;
+/// Viewers that may knock between two looks; Linux grants 4096 unless told otherwise.
+const BACKLOG: i32 = 4_096;
 /// Longest pause between two looks for new viewers.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -57,6 +63,8 @@ pub struct Options {
 /// # Errors
 /// It cannot begin.
 pub fn run(options: &Options, source: &Arc<Source>) -> Result<(Plan, Outcome), Error> {
+    // Both ends of each connection are ours.
+    raise_descriptor_limit(options.viewers.saturating_mul(2)).map_err(Error::Descriptors)?;
     let (first, others) = split_cores().map_err(Error::Start)?;
     let server = Server::start(Arc::clone(source), options.cadence, first).map_err(Error::Start)?;
     if let Some(others) = others {
@@ -70,6 +78,7 @@ pub fn run(options: &Options, source: &Arc<Source>) -> Result<(Plan, Outcome), E
         ramp: options.ramp,
         duration: options.duration,
         buffer: Some(Protocol::Flv.usual_buffer() + options.cadence),
+        fetches: true,
         threads: None,
         sources: Vec::new(),
     };
@@ -103,6 +112,8 @@ struct Server {
 impl Server {
     fn start(source: Arc<Source>, cadence: Duration, core: CpuSet) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        // The library asks for fewer places than viewers may knock at once.
+        listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let over = Arc::new(AtomicBool::new(false));

@@ -99,6 +99,18 @@ impl Url {
         Self::parse(&format!("http://{}{target}", self.authority))
     }
 
+    /// The same with further parameters in the query, if there are any.
+    #[must_use]
+    pub fn with_query(&self, parameters: &str) -> Self {
+        let mut url = self.clone();
+        if !parameters.is_empty() {
+            url.target
+                .push(if url.target.contains('?') { '&' } else { '?' });
+            url.target.push_str(parameters);
+        }
+        url
+    }
+
     /// A host name or an address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -6,6 +6,7 @@
 //! line. It knows nothing of Weir: any server will do.
 
 mod crew;
+pub mod dash;
 pub mod floor;
 pub mod flv;
 pub mod histogram;
@@ -18,6 +19,7 @@ pub mod progress;
 pub mod publish;
 pub mod report;
 pub mod segment;
+mod shared;
 pub mod socket;
 pub mod source;
 pub mod stall;

@@ -25,6 +25,7 @@ use crate::{
     http,
     process::{Meter, Usage, machine_cpu_seconds},
     progress::Progress,
+    shared::Shared,
     socket::{Route, raise_descriptor_limit},
     tally::Tally,
     viewer::{self, Address, Protocol, Seat},
@@ -54,10 +55,20 @@ pub struct Plan {
     pub duration: Duration,
     /// Media that a viewer holds before it plays; none for what is usual with the protocol.
     pub buffer: Option<Duration>,
+    /// Whether viewers of LL-HLS fetch media, and not only the playlist of pictures.
+    pub fetches: bool,
     /// Threads; none for one on each core that we may use.
     pub threads: Option<usize>,
     /// Addresses that connections come from, in turn; none for the system's choice.
     pub sources: Vec<IpAddr>,
+}
+
+impl Plan {
+    /// Connections at most.
+    fn connections(&self) -> usize {
+        let each = self.protocol.connections(self.fetches);
+        self.viewers.saturating_mul(each)
+    }
 }
 
 /// Why nothing could be measured.
@@ -110,7 +121,7 @@ pub struct Outcome {
 /// # Errors
 /// It cannot begin.
 pub fn run(plan: &Plan, server: Option<&Meter>) -> Result<Outcome, Error> {
-    raise_descriptor_limit(plan.viewers).map_err(Error::Descriptors)?;
+    raise_descriptor_limit(plan.connections()).map_err(Error::Descriptors)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -148,9 +159,10 @@ impl Crowd {
         let Some((host, port)) = addresses.first().map(|address| address.host()) else {
             return Err(http::Error::Url.into());
         };
-        let route = Route::new((&host, port), plan.viewers, &plan.sources).await;
+        let route = Route::new((&host, port), plan.connections(), &plan.sources).await;
         let route = Arc::new(route.map_err(Error::Resolve)?);
         let cores = Crew::cores();
+        let shared = Arc::new(Shared::default());
         let mut crowd = Self {
             begin: Instant::now(),
             cores,
@@ -169,7 +181,9 @@ impl Crowd {
                         address: Arc::clone(addresses.get(number % addresses.len())?),
                         route: Arc::clone(&route),
                         buffer: plan.buffer.unwrap_or(plan.protocol.usual_buffer()),
+                        fetches: plan.fetches,
                         tally: Arc::clone(&tally),
+                        shared: Arc::clone(&shared),
                         over: crowd.crew.over(),
                     })
                 })
@@ -239,7 +253,7 @@ impl Address {
     fn parse(protocol: Protocol, url: &str) -> Result<Self, Error> {
         match protocol {
             Protocol::Rtmp => Ok(Self::Rtmp(Arc::new(rtmp_config(url, Role::Play)?))),
-            Protocol::Flv | Protocol::WsFlv | Protocol::Hls => {
+            Protocol::Flv | Protocol::WsFlv | Protocol::Hls | Protocol::LlHls | Protocol::Dash => {
                 Ok(Self::Http(http::Url::parse(url)?))
             }
         }

@@ -1,7 +1,7 @@
 //! HLS playlists as a player reads them, and what must stay true from one to the next.
 //!
-//! Owns: the tags that a player of whole segments needs (RFC 8216, 4.3), and the rules for reloads (6.2.1, 6.2.2). Does
-//! not own: fetching ([`crate::viewer`]).
+//! Owns: the tags that a player of segments or of parts needs (RFC 8216, 4.3; draft-pantos-hls-rfc8216bis, 4.4), and the
+//! rules for reloads (6.2.1, 6.2.2). Does not own: fetching ([`crate::viewer`]).
 
 use std::{
     collections::VecDeque,
@@ -15,6 +15,10 @@ const SEGMENTS_MAX: usize = 50_000;
 const REMEMBERED_MAX: usize = 64;
 /// Longest segment: what is longer is a mistake of the writer.
 const SEGMENT_SECONDS_MAX: f64 = 3_600.0;
+/// The least that a part lasts of the target, unless it ends its segment (rfc8216bis, 4.4.4.9).
+const PART_SHARE_MIN: f64 = 0.85;
+/// How inexact the duration of a part is written, at worst.
+const PART_ROUNDING: Duration = Duration::from_millis(1);
 
 /// What a playlist is.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +49,42 @@ pub struct Media {
     pub segments: Vec<Segment>,
     /// Whether no more come.
     pub has_ended: bool,
+    /// How many segments a delta update leaves out, before the first one here.
+    pub skipped: u64,
+    /// The parts that are listed, oldest first; the last ones may belong to a segment that is not complete.
+    pub parts: Vec<Part>,
+    /// No part is longer; none if there are no parts.
+    pub part_target: Option<Duration>,
+    /// What the server does for players.
+    pub control: Control,
+}
+
+/// What the server does for players (EXT-X-SERVER-CONTROL).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Whether a request may wait for what is to come.
+    pub blocks: bool,
+    /// Whether delta updates are to be had.
+    pub skips: bool,
+    /// How far from the end a player of parts stays.
+    pub part_hold_back: Option<Duration>,
+}
+
+/// One part of a segment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The number of its segment.
+    pub number: u64,
+    /// Its own number in it, from 0.
+    pub index: u32,
+    /// Where it is.
+    pub uri: String,
+    /// How long it plays.
+    pub duration: Duration,
+    /// Whether it begins with a key frame.
+    pub independent: bool,
+    /// Where its initialisation section is, if the playlist says that.
+    pub map: Option<String>,
 }
 
 /// One segment.
@@ -88,6 +128,15 @@ pub enum Error {
     /// A segment is longer than the target duration.
     #[error("a segment is longer than the target duration")]
     TooLong,
+    /// A part is longer than the target of parts, or shorter than parts within a segment may be.
+    #[error("a part lasts {0:?} where PART-TARGET is {1:?}")]
+    PartDuration(Duration, Duration),
+    /// The durations of the parts do not add up.
+    #[error("the parts of a segment do not last as long as it does")]
+    PartSum,
+    /// Parts that are byte ranges of a resource.
+    #[error("parts that are byte ranges are not played")]
+    ByteRange,
 }
 
 impl Playlist {
@@ -95,7 +144,8 @@ impl Playlist {
     ///
     /// # Errors
     /// It is not one.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Error::NotOne)?;
         let mut lines = text.lines().map(str::trim_end);
         if lines.next() != Some("#EXTM3U") {
             return Err(Error::NotOne);
@@ -153,51 +203,152 @@ impl Multivariant {
 
 impl Media {
     fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Self, Error> {
-        let mut playlist = Self::default();
-        let (mut target, mut duration, mut map) = (None, None, None);
+        let mut reader = Reader::default();
         for line in lines {
-            if let Some(value) = line.strip_prefix("#EXT-X-TARGETDURATION:") {
-                let seconds = value
-                    .parse()
-                    .map_err(|_| Error::Value("EXT-X-TARGETDURATION"))?;
-                target = Some(Duration::from_secs(seconds));
-            } else if let Some(value) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
-                let number = value.parse();
-                playlist.sequence = number.map_err(|_| Error::Value("EXT-X-MEDIA-SEQUENCE"))?;
-            } else if let Some(value) = line.strip_prefix("#EXTINF:") {
-                let seconds = value
-                    .split(',')
-                    .next()
-                    .and_then(|seconds| seconds.parse().ok());
-                let seconds = seconds
-                    .filter(|seconds| (0.0..SEGMENT_SECONDS_MAX).contains(seconds))
-                    .ok_or(Error::Value("EXTINF"))?;
-                duration = Some(Duration::from_secs_f64(seconds));
-            } else if let Some(list) = line.strip_prefix("#EXT-X-MAP:") {
-                map = attribute(list, "URI").map(str::to_owned);
-            } else if line == "#EXT-X-ENDLIST" {
-                playlist.has_ended = true;
-            } else if is_uri(line) {
-                if playlist.segments.len() >= SEGMENTS_MAX {
-                    return Err(Error::TooMany);
-                }
-                playlist.segments.push(Segment {
-                    uri: line.to_owned(),
-                    duration: duration.take().ok_or(Error::Missing("EXTINF"))?,
-                    map: map.clone(),
-                });
-            }
+            reader.line(line)?;
         }
-        playlist.target_duration = target.ok_or(Error::Missing("EXT-X-TARGETDURATION"))?;
-        Ok(playlist)
+        reader.finish()
     }
 
     /// Each segment with its number.
     pub fn numbered(&self) -> impl DoubleEndedIterator<Item = (u64, &Segment)> + ExactSizeIterator {
-        let first = self.sequence;
+        let first = self.sequence.saturating_add(self.skipped);
         let number = move |index: usize| first.saturating_add(index as u64);
         let segments = self.segments.iter().enumerate();
         segments.map(move |(index, segment)| (number(index), segment))
+    }
+
+    /// The segment and the part in it that come next.
+    #[must_use]
+    pub fn next_part(&self) -> (u64, u32) {
+        let number = self
+            .sequence
+            .saturating_add(self.skipped)
+            .saturating_add(self.segments.len() as u64);
+        let last = self.parts.last().filter(|part| part.number == number);
+        (number, last.map_or(0, |part| part.index + 1))
+    }
+}
+
+/// A media playlist that is being read.
+#[derive(Default)]
+struct Reader {
+    playlist: Media,
+    target: Option<Duration>,
+    duration: Option<Duration>,
+    map: Option<String>,
+    /// Where the parts of the segment that comes next begin in the list.
+    parts_from: usize,
+}
+
+impl Reader {
+    fn line(&mut self, line: &str) -> Result<(), Error> {
+        if is_uri(line) {
+            return self.segment(line);
+        }
+        let (tag, value) = line.split_once(':').unwrap_or((line, ""));
+        let playlist = &mut self.playlist;
+        match tag {
+            "#EXT-X-TARGETDURATION" => {
+                let seconds = value.parse();
+                let seconds = seconds.map_err(|_| Error::Value("EXT-X-TARGETDURATION"))?;
+                self.target = Some(Duration::from_secs(seconds));
+            }
+            "#EXT-X-MEDIA-SEQUENCE" => {
+                let number = value.parse();
+                playlist.sequence = number.map_err(|_| Error::Value("EXT-X-MEDIA-SEQUENCE"))?;
+            }
+            "#EXTINF" => {
+                let value = value.split(',').next().unwrap_or_default();
+                self.duration = Some(seconds(Some(value), "EXTINF")?);
+            }
+            "#EXT-X-MAP" => self.map = attribute(value, "URI").map(str::to_owned),
+            "#EXT-X-ENDLIST" => playlist.has_ended = true,
+            "#EXT-X-SKIP" => {
+                let skipped = attribute(value, "SKIPPED-SEGMENTS");
+                let skipped = skipped.and_then(|number| number.parse().ok());
+                playlist.skipped = skipped.ok_or(Error::Value("EXT-X-SKIP"))?;
+            }
+            "#EXT-X-PART-INF" => {
+                let target = attribute(value, "PART-TARGET");
+                playlist.part_target = Some(seconds(target, "EXT-X-PART-INF")?);
+            }
+            "#EXT-X-SERVER-CONTROL" => {
+                let is_on = |name| attribute(value, name) == Some("YES");
+                let hold_back = attribute(value, "PART-HOLD-BACK");
+                let hold_back = hold_back.map(|text| seconds(Some(text), "EXT-X-SERVER-CONTROL"));
+                playlist.control = Control {
+                    blocks: is_on("CAN-BLOCK-RELOAD"),
+                    skips: attribute(value, "CAN-SKIP-UNTIL").is_some(),
+                    part_hold_back: hold_back.transpose()?,
+                };
+            }
+            "#EXT-X-PART" => self.part(value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, uri: &str) -> Result<(), Error> {
+        let playlist = &mut self.playlist;
+        if playlist.segments.len() >= SEGMENTS_MAX {
+            return Err(Error::TooMany);
+        }
+        let duration = self.duration.take().ok_or(Error::Missing("EXTINF"))?;
+        let parts = playlist.parts.get(self.parts_from..).unwrap_or_default();
+        let sum: Duration = parts.iter().map(|part| part.duration).sum();
+        let rounding = PART_ROUNDING * (parts.len() as u32 + 1);
+        if !parts.is_empty() && sum.abs_diff(duration) > rounding {
+            return Err(Error::PartSum);
+        }
+        self.parts_from = playlist.parts.len();
+        playlist.segments.push(Segment {
+            uri: uri.to_owned(),
+            duration,
+            map: self.map.clone(),
+        });
+        Ok(())
+    }
+
+    fn part(&mut self, list: &str) -> Result<(), Error> {
+        let number = self.playlist.next_part().0;
+        let parts = &mut self.playlist.parts;
+        if parts.len() >= SEGMENTS_MAX {
+            return Err(Error::TooMany);
+        }
+        if attribute(list, "BYTERANGE").is_some() {
+            return Err(Error::ByteRange);
+        }
+        let uri = attribute(list, "URI").ok_or(Error::Value("EXT-X-PART"))?;
+        parts.push(Part {
+            number,
+            index: (parts.len() - self.parts_from) as u32,
+            uri: uri.to_owned(),
+            duration: seconds(attribute(list, "DURATION"), "EXT-X-PART")?,
+            independent: attribute(list, "INDEPENDENT") == Some("YES"),
+            map: self.map.clone(),
+        });
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Media, Error> {
+        let missing = Error::Missing("EXT-X-TARGETDURATION");
+        self.playlist.target_duration = self.target.ok_or(missing)?;
+        let parts = &self.playlist.parts;
+        if !parts.is_empty() {
+            let missing = Error::Missing("EXT-X-PART-INF");
+            let target = self.playlist.part_target.ok_or(missing)?;
+            let least = target.mul_f64(PART_SHARE_MIN);
+            let longer = parts.iter().find(|part| part.duration > target);
+            let shorter = parts.windows(2).find_map(|pair| match pair {
+                [part, next] if part.number == next.number && part.duration < least => Some(part),
+                _ => None,
+            });
+            if let Some(part) = longer.or(shorter) {
+                return Err(Error::PartDuration(part.duration, target));
+            }
+        }
+        Ok(self.playlist)
     }
 }
 
@@ -256,6 +407,14 @@ impl Continuity {
     }
 }
 
+/// Seconds with a fraction, as in many attributes.
+fn seconds(text: Option<&str>, of: &'static str) -> Result<Duration, Error> {
+    text.and_then(|text| text.parse().ok())
+        .filter(|seconds| (0.0..SEGMENT_SECONDS_MAX).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or(Error::Value(of))
+}
+
 fn is_uri(line: &str) -> bool {
     !line.is_empty() && !line.starts_with('#')
 }
@@ -294,7 +453,7 @@ mod tests {
         #EXT-X-MAP:URI=\"init.mp4\"\r\n#EXTINF:2.000,\r\na.m4s\r\n#EXTINF:1.5,title\r\nb.m4s\r\n";
 
     fn media(text: &str) -> Media {
-        match Playlist::parse(text) {
+        match Playlist::parse(text.as_bytes()) {
             Ok(Playlist::Media(media)) => media,
             other => panic!("{other:?}"),
         }
@@ -302,7 +461,8 @@ mod tests {
 
     #[test]
     fn reads_what_a_player_needs() {
-        let Ok(Playlist::Multivariant(multivariant)) = Playlist::parse(MULTIVARIANT) else {
+        let Ok(Playlist::Multivariant(multivariant)) = Playlist::parse(MULTIVARIANT.as_bytes())
+        else {
             panic!("it has variants");
         };
         assert_eq!(multivariant.first(), Ok(vec!["video.m3u8?s=1", "en.m3u8"]));
@@ -338,12 +498,94 @@ mod tests {
             ("#EXTM3U\n#EXTINF:nan,\n", Error::Value("EXTINF")),
             ("#EXTM3U\n#EXTINF:1e99,\n", Error::Value("EXTINF")),
         ] {
-            assert_eq!(Playlist::parse(text), Err(expected), "{text}");
+            assert_eq!(Playlist::parse(text.as_bytes()), Err(expected), "{text}");
         }
-        let none = Playlist::parse("#EXTM3U\n#EXT-X-STREAM-INF:\n");
+        let none = Playlist::parse(b"#EXTM3U\n#EXT-X-STREAM-INF:\n");
         assert!(
             matches!(none, Ok(Playlist::Multivariant(none)) if none.first() == Err(Error::Empty))
         );
+    }
+
+    const PARTS: &str = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n\
+        #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=12.0,PART-HOLD-BACK=1.5\n\
+        #EXT-X-PART-INF:PART-TARGET=0.5\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-SKIP:SKIPPED-SEGMENTS=3\n\
+        #EXTINF:2,\na.m4s\n#EXT-X-PART:DURATION=0.5,URI=\"b.0.m4s\",INDEPENDENT=YES\n\
+        #EXT-X-PART:DURATION=0.25,URI=\"b.1.m4s\"\n#EXTINF:0.75,\nb.m4s\n\
+        #EXT-X-PART:DURATION=0.5,URI=\"c.0.m4s\"\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"c.1.m4s\"\n";
+
+    #[test]
+    fn reads_parts() {
+        let playlist = media(PARTS);
+        let parts: Vec<_> = playlist
+            .parts
+            .iter()
+            .map(|part| (part.number, part.index, &*part.uri, part.independent))
+            .collect();
+        let expected = [
+            (11, 0, "b.0.m4s", true),
+            (11, 1, "b.1.m4s", false),
+            (12, 0, "c.0.m4s", false),
+        ];
+        assert_eq!(parts, expected);
+        assert_eq!(playlist.next_part(), (12, 1));
+        let numbers: Vec<_> = playlist.numbered().map(|(number, _)| number).collect();
+        assert_eq!((numbers, playlist.skipped), (vec![10, 11], 3));
+        let control = Control {
+            blocks: true,
+            skips: true,
+            part_hold_back: Some(Duration::from_millis(1_500)),
+        };
+        assert_eq!(playlist.control, control);
+        let (complete, _) = PARTS
+            .split_once("#EXT-X-PART:DURATION=0.5,URI=\"c")
+            .expect("it is there");
+        assert_eq!(media(complete).next_part(), (12, 0));
+    }
+
+    #[test]
+    fn parts_are_judged() {
+        let part_duration = |target_ms| {
+            let part = Duration::from_millis(500);
+            Error::PartDuration(part, Duration::from_millis(target_ms))
+        };
+        for (from, to, expected) in [
+            ("=0.25,", "=0.2501,", None),
+            ("=0.25,", "=0.3,", Some(Error::PartSum)),
+            (
+                "PART-TARGET=0.5",
+                "PART-TARGET=0.4",
+                Some(part_duration(400)),
+            ),
+            (
+                "PART-TARGET=0.5",
+                "PART-TARGET=0.6",
+                Some(part_duration(600)),
+            ),
+            (
+                "#EXT-X-PART-INF:PART-TARGET=0.5\n",
+                "",
+                Some(Error::Missing("EXT-X-PART-INF")),
+            ),
+            (
+                "URI=\"c.0.m4s\"",
+                "BYTERANGE=\"1@0\"",
+                Some(Error::ByteRange),
+            ),
+            (
+                "URI=\"c.0.m4s\"",
+                "GAP=YES",
+                Some(Error::Value("EXT-X-PART")),
+            ),
+            (
+                "SKIPPED-SEGMENTS=3",
+                "SKIPPED-SEGMENTS=-3",
+                Some(Error::Value("EXT-X-SKIP")),
+            ),
+        ] {
+            let text = PARTS.replace(from, to);
+            assert_ne!(text, PARTS);
+            assert_eq!(Playlist::parse(text.as_bytes()).err(), expected, "{text}");
+        }
     }
 
     /// Judges one playlist after the other.
@@ -378,7 +620,7 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(lines in prop::collection::vec("(#EXT[A-Z-]{0,12}:)?[a-zA-Z0-9=\",.]{0,12}", 0..12)) {
             let text = format!("#EXTM3U\n{}", lines.join("\n"));
-            if let Ok(Playlist::Media(media)) = Playlist::parse(&text) {
+            if let Ok(Playlist::Media(media)) = Playlist::parse(text.as_bytes()) {
                 let _ = Continuity::default().check(&media);
             }
         }

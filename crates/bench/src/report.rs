@@ -43,8 +43,10 @@ pub struct Report {
     pub latency_ms: Option<Percentiles>,
     /// How much later than its best picture a viewer got each one.
     pub lateness_ms: Option<Percentiles>,
-    /// From the request for a segment to its last byte.
+    /// From the request for a segment or a part to its last byte.
     pub fetch_ms: Option<Percentiles>,
+    /// How much later than the first viewer others got the same playlist, of those that were waited for.
+    pub release_ms: Option<Percentiles>,
     /// Megabits a second within the measured time.
     pub mbit_per_s: f64,
     /// Megabits of each second from the start.
@@ -124,6 +126,7 @@ impl Report {
             latency_ms: tally.latency.percentiles(),
             lateness_ms: tally.lateness.percentiles(),
             fetch_ms: tally.fetch.percentiles(),
+            release_ms: tally.release.percentiles(),
             mbit_per_s: if measured.is_zero() {
                 0.0
             } else {
@@ -150,6 +153,17 @@ impl Report {
             },
             others_cores: share((machine_cpu_seconds - known).max(0.0), 1),
         }
+    }
+
+    /// Whether every viewer was served, whole and without a stop.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let totals = &self.totals;
+        let missing = totals.skipped_pictures + totals.skipped_segments;
+        self.errors.is_empty()
+            && totals.viewers_served == self.viewers as u64
+            && totals.stalls == 0
+            && missing == 0
     }
 
     /// For programs.
@@ -189,9 +203,17 @@ impl Report {
         );
         if totals.playlists > 0 {
             rows.put(
-                "segments",
-                format!("{}, {} missed", totals.segments, totals.skipped_segments),
+                "fetched",
+                format!(
+                    "{} playlists, {} parts, {} segments; {} segments missed",
+                    totals.playlists, totals.parts, totals.segments, totals.skipped_segments
+                ),
             );
+            if totals.compared_segments > 0 {
+                let compared = format!("{} segments", totals.compared_segments);
+                rows.put("compared with their parts", compared);
+            }
+            rows.put("asked again after a failure", totals.retries);
         } else {
             rows.put(
                 "frames",
@@ -204,7 +226,8 @@ impl Report {
         rows.percentiles("first key frame", self.first_key_ms);
         rows.percentiles("latency", self.latency_ms);
         rows.percentiles("lateness", self.lateness_ms);
-        rows.percentiles("segment fetch", self.fetch_ms);
+        rows.percentiles("fetch", self.fetch_ms);
+        rows.percentiles("release after the first", self.release_ms);
         rows.put("throughput", format!("{:.1} Mbit/s", self.mbit_per_s));
         self.put_costs(&mut rows);
         rows.0
@@ -330,6 +353,7 @@ mod tests {
             ramp: Duration::from_secs(1),
             duration: Duration::from_secs(10),
             buffer: None,
+            fetches: true,
             threads: None,
             sources: Vec::new(),
         }
@@ -375,6 +399,36 @@ mod tests {
         ] {
             assert!(markdown.contains(line), "{markdown}");
         }
+    }
+
+    #[test]
+    fn good_is_whole_and_without_a_stop() {
+        let good = Counters {
+            viewers_served: 2,
+            retries: 1,
+            ..Counters::default()
+        };
+        let is_good = |counters: Counters| {
+            let mut outcome = outcome(1.0, 1);
+            outcome.tally.errors.clear();
+            outcome.tally.counters = counters;
+            Report::new("flv", &plan(), &outcome).is_good()
+        };
+        assert!(is_good(good));
+        let changes: [fn(&mut Counters); 4] = [
+            |counters| counters.viewers_served = 1,
+            |counters| counters.stalls = 1,
+            |counters| counters.skipped_pictures = 1,
+            |counters| counters.skipped_segments = 1,
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut bad = good;
+            change(&mut bad);
+            assert!(!is_good(bad), "{index}");
+        }
+        let mut outcome = outcome(1.0, 1);
+        outcome.tally.counters = good;
+        assert!(!Report::new("flv", &plan(), &outcome).is_good(), "errors");
     }
 
     #[test]

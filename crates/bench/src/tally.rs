@@ -45,8 +45,14 @@ pub struct Counters {
     pub segments: u64,
     /// Segments that had left the playlist before they could be fetched.
     pub skipped_segments: u64,
-    /// Playlists fetched.
+    /// Parts fetched whole.
+    pub parts: u64,
+    /// Segments that were fetched beside their parts and compared with them.
+    pub compared_segments: u64,
+    /// Playlists or manifests fetched.
     pub playlists: u64,
+    /// Requests that failed and were made again.
+    pub retries: u64,
 }
 
 /// What the viewers of a thread add up to.
@@ -64,8 +70,10 @@ pub struct Tally {
     pub latency: Histogram,
     /// How much later than its best picture a viewer got each one.
     pub lateness: Histogram,
-    /// How long segments took from request to last byte.
+    /// How long segments and parts took from request to last byte.
     pub fetch: Histogram,
+    /// How much later than the first viewer others got the same playlist that all had waited for.
+    pub release: Histogram,
     /// How late the timers of the load generator were.
     pub lag: Histogram,
 }
@@ -82,6 +90,7 @@ impl Tally {
             latency: Histogram::default(),
             lateness: Histogram::default(),
             fetch: Histogram::default(),
+            release: Histogram::default(),
             lag: Histogram::default(),
         }
     }
@@ -127,6 +136,13 @@ impl Tally {
         }
     }
 
+    /// Counts how much later than the first a playlist came that was waited for.
+    pub fn released(&mut self, after_first: Duration) {
+        if self.measuring {
+            self.release.record(after_first);
+        }
+    }
+
     /// Counts how late a timer was.
     pub fn lagged(&mut self, by: Duration) {
         if self.measuring {
@@ -144,6 +160,7 @@ impl Tally {
         self.latency.merge(&other.latency);
         self.lateness.merge(&other.lateness);
         self.fetch.merge(&other.fetch);
+        self.release.merge(&other.release);
         self.lag.merge(&other.lag);
     }
 }
@@ -180,7 +197,10 @@ impl Counters {
             unknown_bodies,
             segments,
             skipped_segments,
+            parts,
+            compared_segments,
             playlists,
+            retries,
         } = other;
         self.viewers_started += viewers_started;
         self.viewers_served += viewers_served;
@@ -196,7 +216,10 @@ impl Counters {
         self.unknown_bodies += unknown_bodies;
         self.segments += segments;
         self.skipped_segments += skipped_segments;
+        self.parts += parts;
+        self.compared_segments += compared_segments;
         self.playlists += playlists;
+        self.retries += retries;
     }
 }
 

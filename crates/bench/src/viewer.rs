@@ -4,9 +4,14 @@
 //! error; a new one needs its own module and a row in [`Protocol`]. Does not own: how many there are and when they begin
 //! ([`crate::load`]).
 
+mod connection;
+mod dash;
 mod flv;
 mod hls;
+mod ll_hls;
+mod patience;
 mod rtmp;
+mod screen;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -14,7 +19,14 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_proto::rtmp as rtmp_proto;
 
-use crate::{flv as flv_checker, http, judge::Arrival, socket::Route, tally::Tally, websocket};
+use crate::{
+    flv as flv_checker, http, judge::Arrival, shared::Shared, socket::Route, tally::Tally,
+    websocket,
+};
+
+/// One viewer in so many keeps digests of all that it gets, and fetches segments as a whole beside their parts: all of
+/// them would spend more on that than on their sockets.
+const WITNESS_EVERY: usize = 10;
 
 /// What viewers speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +39,10 @@ pub enum Protocol {
     WsFlv,
     /// HLS with whole segments.
     Hls,
+    /// HLS with parts: low latency.
+    LlHls,
+    /// DASH; with low latency if the manifest has that.
+    Dash,
 }
 
 impl Protocol {
@@ -38,16 +54,34 @@ impl Protocol {
             Self::Flv => "flv",
             Self::WsFlv => "ws-flv",
             Self::Hls => "hls",
+            Self::LlHls => "ll-hls",
+            Self::Dash => "dash",
         }
     }
 
     /// What a player of it holds before it begins, unless told otherwise. Players of HLS begin three segments behind the
-    /// end, so they hold all that they fetch at first and begin at once.
+    /// end, so they hold all that they fetch at first and begin at once. Players of parts hold what the server tells
+    /// them to (PART-HOLD-BACK), and no less.
     #[must_use]
     pub const fn usual_buffer(self) -> Duration {
         match self {
             Self::Rtmp | Self::Flv | Self::WsFlv => Duration::from_millis(500),
             Self::Hls => Duration::from_millis(2_000),
+            Self::LlHls => Duration::ZERO,
+            Self::Dash => Duration::from_millis(1_000),
+        }
+    }
+
+    /// Connections that a viewer of it has at most, if it `fetches` media.
+    #[must_use]
+    pub const fn connections(self, fetches: bool) -> usize {
+        match self {
+            Self::Rtmp | Self::Flv | Self::WsFlv | Self::Hls => 1,
+            Self::LlHls if !fetches => 1,
+            // Pictures and sound.
+            Self::LlHls => 2,
+            // And the manifest.
+            Self::Dash => 3,
         }
     }
 }
@@ -68,9 +102,19 @@ pub(crate) struct Seat {
     pub(crate) route: Arc<Route>,
     /// What its model of a player holds before it begins.
     pub(crate) buffer: Duration,
+    /// Whether it fetches media, and not only the playlist of pictures.
+    pub(crate) fetches: bool,
     pub(crate) tally: Arc<Mutex<Tally>>,
+    pub(crate) shared: Arc<Shared>,
     /// Changes when all is over.
     pub(crate) over: watch::Receiver<bool>,
+}
+
+impl Seat {
+    /// Whether it is one of those that look at every byte. What they find is found for all.
+    fn is_witness(&self) -> bool {
+        self.number.is_multiple_of(WITNESS_EVERY)
+    }
 }
 
 /// Why a viewer has stopped before its time.
@@ -94,6 +138,18 @@ pub(crate) enum Error {
     Rtmp(String),
     #[error(transparent)]
     Playlist(#[from] crate::playlist::Error),
+    #[error(transparent)]
+    Manifest(#[from] crate::dash::Error),
+}
+
+impl Error {
+    /// Whether it may be gone when the same is asked for again.
+    fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(_) | Self::Io(_) | Self::Closed | Self::Http(http::Error::Status(_))
+        )
+    }
 }
 
 /// Watches until all is over, or until it goes wrong.
@@ -113,6 +169,16 @@ pub(crate) async fn watch(mut seat: Seat) {
         }
         (Protocol::Hls, Address::Http(url)) => {
             let mut viewer = hls::Viewer::new(&seat, asked);
+            let error = until_over(&mut seat.over, viewer.watch(url)).await;
+            viewer.finish(error);
+        }
+        (Protocol::LlHls, Address::Http(url)) => {
+            let mut viewer = ll_hls::Viewer::new(&seat, asked);
+            let error = until_over(&mut seat.over, viewer.watch(url)).await;
+            viewer.finish(error);
+        }
+        (Protocol::Dash, Address::Http(url)) => {
+            let mut viewer = dash::Viewer::new(&seat, asked);
             let error = until_over(&mut seat.over, viewer.watch(url)).await;
             viewer.finish(error);
         }

@@ -16,6 +16,7 @@ use std::{
 use weir_media::{Kind, codec::Codec};
 
 use crate::{
+    hls::Start,
     name::{init_name, timed_segment_name},
     wall::iso8601,
     window::{Rendition, Segment, Snapshot, Span},
@@ -61,12 +62,23 @@ pub enum Named<'a> {
     Next,
 }
 
+/// What a manifest is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The live window, the open segment with it.
+    LowLatency,
+    /// The live window, complete segments only.
+    Classic,
+    /// All that can be rewound to, complete segments only, for a viewer who begins there.
+    Rewind(Start),
+}
+
 /// What starts at `time` in a rendition.
 #[must_use]
 pub fn find(rendition: &Rendition, discontinuity: u64, time: u64) -> Option<Named<'_>> {
     let time = i64::try_from(time).ok()?;
-    let segments = rendition.segments.iter().rev().map(|segment| &**segment);
-    let mut segments = segments.filter(|segment| segment.discontinuity == discontinuity);
+    let served = rendition.served().rev().map(|segment| &**segment);
+    let mut segments = served.filter(|segment| segment.discontinuity == discontinuity);
     let newest = segments.clone().next();
     let starts = |span: Option<Span>| span.is_some_and(|span| span.start == time);
     if let Some(segment) = segments.find(|segment| starts(segment.span)) {
@@ -85,20 +97,37 @@ pub fn find(rendition: &Rendition, discontinuity: u64, time: u64) -> Option<Name
 /// there is another segment to announce or to complete.
 #[must_use]
 pub fn manifest(snapshot: &Snapshot, low_latency: bool) -> String {
-    let periods = timeline::periods(snapshot, low_latency);
+    let form = if low_latency {
+        Form::LowLatency
+    } else {
+        Form::Classic
+    };
+    render(snapshot, form)
+}
+
+/// The manifest of the rewind window for a viewer who begins at `start`, or where the window does. It is the same until a
+/// segment is complete.
+#[must_use]
+pub fn rewind_manifest(snapshot: &Snapshot, start: Start) -> String {
+    render(snapshot, Form::Rewind(start))
+}
+
+fn render(snapshot: &Snapshot, form: Form) -> String {
+    let periods = timeline::periods(snapshot, form);
     let mut text = String::with_capacity(4_096);
     text.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     // Writing to a string cannot fail.
-    let _ = presentation(&mut text, snapshot, low_latency, &periods);
+    let _ = presentation(&mut text, snapshot, form, &periods);
     text
 }
 
 fn presentation(
     text: &mut String,
     snapshot: &Snapshot,
-    low_latency: bool,
+    form: Form,
     periods: &[Period<'_>],
 ) -> fmt::Result {
+    let low_latency = form == Form::LowLatency;
     let low_latency_profile = if low_latency { PROFILE_LOW_LATENCY } else { "" };
     let segment_ms = i64::from(snapshot.config.segment_ms);
     write!(
@@ -118,17 +147,14 @@ fn presentation(
             "type=\"static\" mediaPresentationDuration=\"{duration}\">"
         )?;
     } else {
-        let target_ms = snapshot.target_s * 1_000;
-        let listed_ms = i64::try_from(snapshot.config.playlist_segments)
-            .unwrap_or(i64::MAX)
-            .saturating_mul(segment_ms);
+        let reach = Reach::of(snapshot, form, periods);
         writeln!(
             text,
             "type=\"dynamic\" minimumUpdatePeriod=\"{}\" timeShiftBufferDepth=\"{}\" \
              suggestedPresentationDelay=\"{}\">",
-            Seconds(UPDATE_MS),
-            Seconds(listed_ms.max(DEPTH_TARGETS_MIN * target_ms)),
-            Seconds(DELAY_TARGETS * target_ms),
+            Seconds(reach.update_ms),
+            Seconds(reach.depth_ms),
+            Seconds(reach.delay_ms),
         )?;
     }
     if low_latency && !snapshot.ended {
@@ -143,6 +169,43 @@ fn presentation(
            <UTCTiming schemeIdUri=\"{CLOCK_BY_DATE}\" value=\"{TIME_PATH}\"/>\n\
          </MPD>\n"
     )
+}
+
+/// How far back players may go, and where they begin.
+struct Reach {
+    update_ms: i64,
+    depth_ms: i64,
+    delay_ms: i64,
+}
+
+impl Reach {
+    fn of(snapshot: &Snapshot, form: Form, periods: &[Period<'_>]) -> Self {
+        let segment_ms = i64::from(snapshot.config.segment_ms);
+        let target_ms = snapshot.target_s * 1_000;
+        let listed_ms = i64::try_from(snapshot.config.playlist_segments)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(segment_ms);
+        let live = Self {
+            update_ms: UPDATE_MS,
+            depth_ms: listed_ms.max(DEPTH_TARGETS_MIN * target_ms),
+            delay_ms: DELAY_TARGETS * target_ms,
+        };
+        let Form::Rewind(start) = form else {
+            return live;
+        };
+        // What is really there: players seek to wherever they are told that something is.
+        let announced_ms = match (periods.first(), periods.last()) {
+            (Some(first), Some(last)) => last.end_ms() - first.begins_ms(),
+            _ => 0,
+        };
+        let depth_ms = live.depth_ms.max(announced_ms);
+        Self {
+            // It is long, and nobody who rewinds waits for its end.
+            update_ms: segment_ms.max(UPDATE_MS),
+            depth_ms,
+            delay_ms: (start.back_us / 1_000).clamp(live.delay_ms, depth_ms),
+        }
+    }
 }
 
 fn service_description(text: &mut String, snapshot: &Snapshot) -> fmt::Result {

@@ -35,7 +35,7 @@ use super::{
     hls::{Answer, Asker, CACHE_OBJECT, Context, Freshness, media_type, not_found},
     preflight,
 };
-use crate::derive::hls::{Published, Updates};
+use crate::derive::hls::{Playlist, Published, Updates};
 
 /// The label of the protocol in sessions, logs and metrics.
 pub const PROTOCOL: &str = "dash";
@@ -44,16 +44,21 @@ pub const PROTOCOL: &str = "dash";
 /// its segment within its grace; who pauses for longer has players ask again.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// Answers `manifest.mpd`, and counts who asks as a viewer.
+/// Answers `manifest.mpd`, and counts who asks as a viewer. With `?start=-120` it is that of the rewind window.
 pub(super) async fn manifest(
     State(context): State<Context>,
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
+    let start = asker.start()?;
     let (name, published) = context.published(PROTOCOL, &name).await?;
     context.watch(PROTOCOL, &name, &asker)?;
-    let manifest = published.manifest();
-    Ok(context.text(manifest, dash::MEDIA_TYPE, Freshness::Present, &asker))
+    let respond =
+        |manifest: &Playlist| context.text(manifest, dash::MEDIA_TYPE, Freshness::Present, &asker);
+    Ok(match start {
+        Some(start) => respond(&published.rewind_manifest(start)),
+        None => respond(published.manifest()),
+    })
 }
 
 /// The clock (CONFORMANCE D5).

@@ -194,7 +194,7 @@ pub(super) async fn redirect(
     file: &str,
     asker: Asker,
 ) -> Answer {
-    let start = rewind::start(&asker)?;
+    let start = asker.start()?;
     let (name, _) = context.published(protocol, name).await?;
     let mut query = context.session_query(protocol, &name, &asker)?;
     if let Some(start) = start {
@@ -217,7 +217,7 @@ async fn multivariant(
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
-    let start = rewind::start(&asker)?;
+    let start = asker.start()?;
     let (name, published) = context.published(PROTOCOL, &name).await?;
     let query = context.session_query(PROTOCOL, &name, &asker)?;
     let text = rewind::multivariant(&published.snapshot, start, &query);

@@ -5,7 +5,7 @@
 //! (crate `package`) or requests ([`crate::deliver::hls`]).
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io::Write as _,
     sync::{Arc, OnceLock},
@@ -22,7 +22,7 @@ use weir_media::StreamName;
 pub use weir_package::{Config as Packaging, window::rewind::Rewind};
 use weir_package::{
     Numbers, Segmenter, dash,
-    hls::{self, Form},
+    hls::{self, Form, Start},
     name::segment_name,
     window::{Rendition, Segment, Snapshot},
 };
@@ -44,12 +44,16 @@ const LINGER: Duration = Duration::from_secs(30);
 /// How long MPEG-TS is made after the last time its playlist was asked for: players ask once a target duration.
 const TS_LINGER: Duration = Duration::from_secs(30);
 
+/// From how many moments viewers may begin and still share a manifest of the rewind window with those who begin at the
+/// same one: pages offer a few. Each holds as much as the window is long.
+const REWIND_MANIFESTS_MAX: usize = 8;
+
 /// A playlist or manifest as it is sent.
 #[derive(Debug)]
 pub struct Playlist {
     /// The text.
     pub plain: Bytes,
-    /// The text, compressed.
+    /// The text, compressed; empty where that is not worth it.
     pub gzip: Bytes,
     /// Its entity tag: weak, because it is the same for both forms. Ranges, which need a strong one, are never served.
     pub etag: HeaderValue,
@@ -66,9 +70,17 @@ impl Playlist {
             .and_then(|()| encoder.finish())
             .unwrap_or_default();
         Self {
+            gzip: gzip.into(),
+            ..Self::uncompressed(text)
+        }
+    }
+
+    /// A text for one viewer.
+    fn uncompressed(text: String) -> Self {
+        Self {
             etag: weak_etag(&text),
             plain: text.into(),
-            gzip: gzip.into(),
+            gzip: Bytes::new(),
         }
     }
 }
@@ -94,12 +106,27 @@ pub struct Published {
     rewinds: Vec<Arc<Rendered>>,
     ts_playlist: OnceLock<Playlist>,
     manifest: OnceLock<Playlist>,
+    /// As with `rewinds`.
+    rewind_manifests: Arc<RewindManifests>,
 }
 
 #[derive(Debug, Default)]
 struct Rendered {
     whole: OnceLock<Playlist>,
     delta: OnceLock<Playlist>,
+}
+
+/// Manifests of the rewind window that have been asked for, by where their viewers begin.
+#[derive(Debug, Default)]
+struct RewindManifests(Mutex<BTreeMap<Start, Arc<OnceLock<Arc<Playlist>>>>>);
+
+impl RewindManifests {
+    /// The place of one; none when there are too many.
+    fn place(&self, start: Start) -> Option<Arc<OnceLock<Arc<Playlist>>>> {
+        let mut places = self.0.lock();
+        let is_known = places.contains_key(&start) || places.len() < REWIND_MANIFESTS_MAX;
+        is_known.then(|| Arc::clone(places.entry(start).or_default()))
+    }
 }
 
 impl Published {
@@ -111,18 +138,27 @@ impl Published {
 
     /// Publishes a snapshot that comes after another one of its run.
     fn after(before: Option<&Self>, snapshot: Arc<Snapshot>, low_latency: bool) -> Arc<Self> {
+        let before = before.filter(|before| before.snapshot.ended == snapshot.ended);
         let renditions = snapshot.renditions.iter();
         let playlists = renditions.clone().map(|_| Rendered::default());
         let known = |rendition: &Rendition| {
-            let before = before.filter(|before| before.snapshot.ended == snapshot.ended)?;
+            let before = before?;
             let at = before.place_of(rendition)?;
             let is_same =
                 rewind_ends(before.snapshot.renditions.get(at)?) == rewind_ends(rendition);
             before.rewinds.get(at).filter(|_| is_same).cloned()
         };
+        let is_same = |before: &&Self| {
+            let known = before.snapshot.renditions.iter().map(rewind_ends);
+            known.eq(renditions.clone().map(rewind_ends))
+        };
+        let same = before.filter(is_same);
         Arc::new(Self {
+            rewind_manifests: same
+                .map_or_else(Arc::default, |before| Arc::clone(&before.rewind_manifests)),
             playlists: playlists.collect(),
             rewinds: renditions
+                .clone()
                 .map(|rendition| known(rendition).unwrap_or_default())
                 .collect(),
             ts_playlist: OnceLock::new(),
@@ -165,6 +201,16 @@ impl Published {
     pub fn manifest(&self) -> &Playlist {
         let render = || Playlist::new(dash::manifest(&self.snapshot, self.low_latency));
         self.manifest.get_or_init(render)
+    }
+
+    /// The DASH manifest of the rewind window for a viewer who begins there.
+    #[must_use]
+    pub fn rewind_manifest(&self, start: Start) -> Arc<Playlist> {
+        let text = || dash::rewind_manifest(&self.snapshot, start);
+        match self.rewind_manifests.place(start) {
+            Some(place) => Arc::clone(place.get_or_init(|| Arc::new(Playlist::new(text())))),
+            None => Arc::new(Playlist::uncompressed(text())),
+        }
     }
 
     /// The media playlist of the MPEG-TS rendition, while somebody asks for it.

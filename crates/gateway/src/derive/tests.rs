@@ -8,6 +8,7 @@ use weir_media::{
     codec::{Codec, h264},
     container::flv::{Reader, file_header},
 };
+use weir_package::hls::Start;
 
 use super::*;
 use crate::read_cache::{self, ReadCache};
@@ -316,7 +317,7 @@ fn rewind(published: &hls::Published) -> (&hls::Playlist, usize) {
 }
 
 #[tokio::test]
-async fn a_rewind_playlist_is_rendered_once_a_segment() {
+async fn rewind_playlists_and_manifests_are_rendered_once_a_segment() {
     let name = StreamName::parse("rewound").unwrap();
     let mut source = Source::new(&name);
     let config = hls::Config {
@@ -347,11 +348,24 @@ async fn a_rewind_playlist_is_rendered_once_a_segment() {
     let second = push_until(&mut source, &updates, |new| rewind(new).1 > parts).await;
     assert_eq!(segments(&second), segments(&first));
     assert!(std::ptr::eq(playlist, rewind(&second).0), "rendered again");
+    let start = |seconds: &str| Start::parse(seconds).unwrap();
+    let manifest = first.rewind_manifest(start("-5"));
+    assert!(!manifest.gzip.is_empty());
+    let again = second.rewind_manifest(start("-5"));
+    assert!(Arc::ptr_eq(&manifest, &again), "rendered again");
+    // Whoever asks for every moment there is gets each, but keeps none.
+    for at in 10..100 {
+        let start = start(&format!("-{at}.5"));
+        let (one, other) = (second.rewind_manifest(start), first.rewind_manifest(start));
+        assert_eq!(one.plain, other.plain);
+        assert_eq!(Arc::ptr_eq(&one, &other), at < 17, "{at}");
+    }
     let third = push_until(&mut source, &updates, |new| {
         segments(new) > segments(&first)
     })
     .await;
     assert!(third.snapshot.renditions[0].listed().count() < segments(&third));
+    assert_ne!(third.rewind_manifest(start("-5")).plain, manifest.plain);
     let text = &rewind(&third).0.plain;
     assert_ne!(text, &playlist.plain);
     assert_eq!(

@@ -17,9 +17,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::Request,
     http::{HeaderValue, StatusCode, header},
-    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt as _;
@@ -63,13 +61,6 @@ pub const BUSY: &[u8] =
 /// How long an idle HTTP/2 connection may take to close in order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Adds what holds for every route: the limit on the request target, and that bodies are what their type says.
-pub fn with_limits(router: Router) -> Router {
-    router
-        .layer(middleware::from_fn(refuse_long_targets))
-        .layer(middleware::map_response(forbid_sniffing))
-}
-
 /// Serves one connection until it ends, idles too long, or the process closes. With an acceptor, TLS comes first, and
 /// client and server agree there on HTTP/1.1 or HTTP/2.
 pub async fn serve(
@@ -108,10 +99,9 @@ async fn serve_http_1(
     let (slot, asked) = (Slot::default(), CancellationToken::new());
     let routes = TowerToHyperService::new(router);
     let (first_asked, taken) = (asked.clone(), slot.clone());
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+    let service = service_fn(move |request| {
         first_asked.cancel();
-        request.extensions_mut().insert(peer);
-        let (answer, taken) = (routes.call(request), taken.clone());
+        let (answer, taken) = (answer(&routes, peer, request), taken.clone());
         async move {
             match taken.keep(answer.await?) {
                 Some(answer) => Ok::<_, Infallible>(answer),
@@ -167,10 +157,9 @@ async fn serve_http_2(
     let requests = watch::Sender::new(0);
     let busy = requests.subscribe();
     let routes = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+    let service = service_fn(move |request| {
         let open = OpenRequest::new(&requests);
-        request.extensions_mut().insert(peer);
-        let answer = routes.call(request);
+        let answer = answer(&routes, peer, request);
         async move {
             let answer = answer.await?;
             let keep_open = move |frame| {
@@ -243,22 +232,26 @@ async fn overdue(asked: &CancellationToken, deadline: Instant) {
     }
 }
 
-async fn refuse_long_targets(request: Request, next: Next) -> Response {
-    let target_len = request
-        .uri()
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
-    if target_len > URI_LEN_MAX {
-        return StatusCode::URI_TOO_LONG.into_response();
+/// The answer to a request, with what holds for every route: the limit on the request target, and that bodies are what
+/// their type says. Not layers of the router: each of them would cost a request two allocations and a copy of the routes.
+fn answer(
+    routes: &TowerToHyperService<Router>,
+    peer: Peer,
+    mut request: hyper::Request<Incoming>,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+    request.extensions_mut().insert(peer);
+    let target = request.uri().path_and_query();
+    let is_long = target.is_some_and(|target| target.as_str().len() > URI_LEN_MAX);
+    let asked = (!is_long).then(|| routes.call(request));
+    async move {
+        let mut answer = match asked {
+            Some(asked) => asked.await?,
+            None => StatusCode::URI_TOO_LONG.into_response(),
+        };
+        answer.headers_mut().insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        Ok(answer)
     }
-    next.run(request).await
-}
-
-async fn forbid_sniffing(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    response
 }

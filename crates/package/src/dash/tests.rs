@@ -6,6 +6,7 @@ use mp4_atom::{Any, DecodeMaybe as _};
 use weir_media::{Frame, VIDEO_TIMESCALE, rescale};
 
 use super::*;
+use crate::Config;
 use crate::fixture::{
     self, AUDIO, BOTH, FRAME_US, Packaged, S, Source, Timed, VIDEO, epoch, expect, interleave,
     ordinary, video, video_gop,
@@ -75,6 +76,82 @@ fn manifest_without_low_latency() {
     expect("manifest-classic.mpd", &manifest(&snapshot, false));
 }
 
+fn rewinding() -> Config {
+    let mut config = fixture::CONFIG;
+    config.rewind.window_us = 24 * S;
+    config
+}
+
+fn back(seconds: &str) -> Start {
+    Start::parse(seconds).expect("valid")
+}
+
+#[test]
+fn manifest_of_the_rewind_window() {
+    let mut packaged = Packaged::new(rewinding(), Source::Whole);
+    packaged.push_all(&ordinary(60 * S + 800_000, 50));
+    let snapshot = packaged.snapshot();
+    let rewound = rewind_manifest(&snapshot, back("-20.5"));
+    expect("manifest-rewind.mpd", &rewound);
+    // No earlier than there is something.
+    let (beyond, whole) = (back("-1000"), back("-24"));
+    let beyond = rewind_manifest(&snapshot, beyond);
+    assert!(
+        beyond.contains(
+            " timeShiftBufferDepth=\"PT24.011S\" suggestedPresentationDelay=\"PT24.011S\""
+        ),
+        "{beyond}"
+    );
+    assert_ne!(beyond, rewind_manifest(&snapshot, whole));
+    // Nobody begins closer to the live edge than players of complete segments can.
+    let close = rewind_manifest(&snapshot, back("-1"));
+    assert!(
+        close.contains(" suggestedPresentationDelay=\"PT6S\""),
+        "{close}"
+    );
+    // The plain one is as short as ever.
+    let plain = of(&ordinary(60 * S + 800_000, 50), Source::Whole);
+    assert_eq!(manifest(&snapshot, true), manifest(&plain, true));
+    assert_eq!(manifest(&snapshot, false), manifest(&plain, false));
+    packaged.finish();
+    let ended = rewind_manifest(&packaged.snapshot(), back("-20"));
+    assert!(
+        ended.contains(" type=\"static\"") && !ended.contains("Delay"),
+        "{ended}"
+    );
+    assert!(ended.len() > manifest(&packaged.snapshot(), true).len());
+}
+
+#[test]
+fn segments_that_left_memory_are_announced_and_found() {
+    let with_memory = |memory_bytes| {
+        let mut config = fixture::CONFIG;
+        (config.rewind.window_us, config.rewind.memory_bytes) = (60 * S, memory_bytes);
+        let mut packaged = Packaged::new(config, Source::Whole);
+        packaged.push_all(&ordinary(100 * S + 800_000, 50));
+        packaged.snapshot()
+    };
+    let (archived, held) = (with_memory(0), with_memory(usize::MAX));
+    let start = back("-50");
+    let text = rewind_manifest(&archived, start);
+    assert_eq!(text, rewind_manifest(&held, start));
+    let periods = timeline::periods(&archived, Form::Rewind(start));
+    let mut gone = 0;
+    for track in periods.iter().flat_map(|period| &period.tracks) {
+        assert!(track.entries.len() >= 30);
+        for entry in &track.entries {
+            let time = u64::try_from(entry.start).expect("after the epoch");
+            let found = find(track.rendition, fixture::BEGINS_S, time);
+            let Some(Named::Complete(segment)) = found else {
+                panic!("{time}: {found:?}")
+            };
+            assert_eq!(segment.span, Some(*entry));
+            gone += usize::from(segment.archived.is_some());
+        }
+    }
+    assert!(gone > 2 * 10, "{gone}");
+}
+
 /// How well the duration of the open segment is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
@@ -110,7 +187,7 @@ fn d15_what_is_announced_holds_for_pictures_out_of_order() {
     reorder(&mut pictures);
     let frames = interleave(vec![pictures, fixture::audio(&epoch, 0, 20 * S)], 0);
     let snapshot = watch(&frames, Source::Whole, Told::Exactly);
-    let period = &timeline::periods(&snapshot, true)[0];
+    let period = &timeline::periods(&snapshot, Form::LowLatency)[0];
     assert_eq!(period.tracks[0].presentation_time_offset(), 2 * FRAME);
     assert_eq!(
         period.start_ms % 1_000,
@@ -166,7 +243,7 @@ fn d15_what_is_announced_holds_whatever_comes() {
         0,
     );
     let snapshot = watch(&frames, Source::Whole, Told::Roughly);
-    let tracks: Vec<usize> = timeline::periods(&snapshot, true)
+    let tracks: Vec<usize> = timeline::periods(&snapshot, Form::LowLatency)
         .iter()
         .map(|period| period.tracks.len())
         .collect();
@@ -196,30 +273,43 @@ fn reorder(pictures: &mut [Timed]) {
 /// Every segment that was ever announced: its durations, one after the other.
 type Announced = BTreeMap<(u64, &'static str, i64), Vec<i64>>;
 
+/// One kind of manifest of a run.
+struct Watched {
+    form: Form,
+    announced: Announced,
+    /// When the newest was published, and what it says else.
+    newest: Option<(SystemTime, String)>,
+}
+
 /// Passes a run through a segmenter, and compares each manifest with the one before (D2, D15) and with the media.
 fn watch(frames: &[Timed], source: Source, told: Told) -> Arc<Snapshot> {
-    let mut packaged = Packaged::new(fixture::CONFIG, source);
-    let mut announced = Announced::new();
-    let mut before: Option<(SystemTime, String)> = None;
+    let mut packaged = Packaged::new(rewinding(), source);
+    let mut all = [Form::LowLatency, Form::Classic, Form::Rewind(back("-20"))].map(Watched::new);
     for frame in frames {
         packaged.push_all(std::slice::from_ref(frame));
         if let Some(snapshot) = packaged.segmenter.snapshot() {
-            look(&snapshot, &mut announced, &mut before);
+            all.iter_mut().for_each(|watched| watched.look(&snapshot));
         }
     }
     let open = packaged.snapshot();
     packaged.finish();
     let ended = packaged.snapshot();
-    look(&ended, &mut announced, &mut before);
-    for ((_, name, start), durations) in &announced {
-        let (Some(last), Some(first)) = (durations.last(), durations.first()) else {
-            panic!("announced without a duration")
-        };
-        let steady = told == Told::Exactly && !is_first_or_last(&ended, name, *start);
-        assert!(!steady || first == last, "{name} {start}: {durations:?}");
+    for watched in &mut all {
+        watched.look(&ended);
+        for ((_, name, start), durations) in &watched.announced {
+            let (Some(last), Some(first)) = (durations.last(), durations.first()) else {
+                panic!("announced without a duration")
+            };
+            let is_open = watched.form == Form::LowLatency;
+            let roughly = told == Told::Roughly || is_first_or_last(&ended, name, *start);
+            assert!(
+                (is_open && roughly) || first == last,
+                "{name} {start}: {durations:?}"
+            );
+        }
     }
     for rendition in &ended.renditions {
-        for segment in &rendition.segments {
+        for segment in rendition.served() {
             check_media(segment);
         }
     }
@@ -233,35 +323,47 @@ fn is_first_or_last(ended: &Snapshot, name: &str, start: i64) -> bool {
     start == 0 || last.span.is_some_and(|span| span.start == start)
 }
 
-fn look(snapshot: &Snapshot, announced: &mut Announced, before: &mut Option<(SystemTime, String)>) {
-    let published = timeline::published(snapshot, &timeline::periods(snapshot, true));
-    let stamp = format!("publishTime=\"{}\"", iso8601(published));
-    let text = text(snapshot);
-    assert!(text.contains(&stamp));
-    let rest = text.replace(&stamp, "");
-    if let Some((earlier, known)) = before {
-        assert!(published >= *earlier, "the publication time goes back");
-        let (is_new, is_later) = (rest != *known, iso8601(published) > iso8601(*earlier));
-        let differs = known.lines().zip(rest.lines()).find(|(a, b)| a != b);
-        assert!(
-            is_new == is_later,
-            "published at {} and {}: {differs:?} (D2)",
-            iso8601(*earlier),
-            iso8601(published)
-        );
+impl Watched {
+    fn new(form: Form) -> Self {
+        Self {
+            form,
+            announced: Announced::new(),
+            newest: None,
+        }
     }
-    *before = Some((published, rest));
-    for period in timeline::periods(snapshot, true) {
-        for track in &period.tracks {
-            for pair in track.entries.windows(2) {
-                assert!(pair[1].start >= pair[0].end(), "segments overlap: {pair:?}");
-            }
-            assert!(track.entries[0].start >= track.presentation_time_offset());
-            for entry in &track.entries {
-                let key = (period.discontinuity, track.rendition.name(), entry.start);
-                let durations = announced.entry(key).or_default();
-                if durations.last() != Some(&entry.duration) {
-                    durations.push(entry.duration);
+
+    fn look(&mut self, snapshot: &Snapshot) {
+        let periods = timeline::periods(snapshot, self.form);
+        let published = timeline::published(snapshot, &periods);
+        let stamp = format!("publishTime=\"{}\"", iso8601(published));
+        let text = render(snapshot, self.form);
+        assert!(text.contains(&stamp));
+        let rest = text.replace(&stamp, "");
+        if let Some((earlier, known)) = &self.newest {
+            assert!(published >= *earlier, "the publication time goes back");
+            let (is_new, is_later) = (rest != *known, iso8601(published) > iso8601(*earlier));
+            let differs = known.lines().zip(rest.lines()).find(|(a, b)| a != b);
+            assert!(
+                is_new == is_later,
+                "{:?} published at {} and {}: {differs:?} (D2)",
+                self.form,
+                iso8601(*earlier),
+                iso8601(published)
+            );
+        }
+        self.newest = Some((published, rest));
+        for period in periods {
+            for track in &period.tracks {
+                for pair in track.entries.windows(2) {
+                    assert!(pair[1].start >= pair[0].end(), "segments overlap: {pair:?}");
+                }
+                assert!(track.entries[0].start >= track.presentation_time_offset());
+                for entry in &track.entries {
+                    let key = (period.discontinuity, track.rendition.name(), entry.start);
+                    let durations = self.announced.entry(key).or_default();
+                    if durations.last() != Some(&entry.duration) {
+                        durations.push(entry.duration);
+                    }
                 }
             }
         }

@@ -15,6 +15,7 @@ use std::{
 
 use weir_media::{codec::Codec, rescale};
 
+use super::Form;
 use crate::{
     Config, hls,
     window::{Init, Part, Rendition, Segment, Snapshot, Span},
@@ -84,6 +85,15 @@ impl Period<'_> {
         self.tracks.first().map_or(0, Track::longest_ms)
     }
 
+    /// Where its first segment begins, milliseconds since the unix epoch.
+    pub(super) fn begins_ms(&self) -> i64 {
+        let begins = self.tracks.iter().filter_map(|track| {
+            let from_start = track.entries.first()?.start - track.presentation_time_offset();
+            Some(rescale(from_start, track.timescale(), 1_000))
+        });
+        self.start_ms + begins.min().unwrap_or(0)
+    }
+
     /// Where its last segment ends, milliseconds since the unix epoch.
     pub(super) fn end_ms(&self) -> i64 {
         let ends = self.tracks.iter().map(|track| {
@@ -132,16 +142,16 @@ impl<'a> Track<'a> {
     }
 }
 
-/// What the manifest announces, in order. Without `low_latency` nothing is open.
+/// What the manifest announces, in order. Only with low latency something is open.
 ///
 /// The newest segment counts as open until there is a part behind it, and all tracks are listed from the same segment
 /// on: so a manifest changes once a segment, and a Period leaves as one.
-pub(super) fn periods(snapshot: &Snapshot, low_latency: bool) -> Vec<Period<'_>> {
-    let live = low_latency && !snapshot.ended;
+pub(super) fn periods(snapshot: &Snapshot, form: Form) -> Vec<Period<'_>> {
+    let with_open = form == Form::LowLatency && !snapshot.ended;
     let mut lead = None;
     let mut periods = BTreeMap::<u64, Period<'_>>::new();
     for rendition in &snapshot.renditions {
-        let view = View::of(rendition, snapshot, lead.as_ref(), live);
+        let view = View::of(rendition, snapshot, lead.as_ref(), form);
         let peak_bps = hls::peak_bps(view.complete.iter().copied(), snapshot.target_s);
         for (init, entry) in view.entries(lead.as_ref(), snapshot.config) {
             let period = periods
@@ -158,7 +168,7 @@ pub(super) fn periods(snapshot: &Snapshot, low_latency: bool) -> Vec<Period<'_>>
     }
     let mut periods: Vec<_> = periods.into_values().collect();
     // Players do not look for tracks that join a Period.
-    if live {
+    if with_open {
         let _ = periods.pop_if(|period| !period.is_whole());
     }
     periods
@@ -200,20 +210,33 @@ struct Newest<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Of the lead it shows as much as a playlist does, of the others as much as of the `lead`.
+    /// Of the lead it shows as much as a playlist does, of the others as much as of the `lead`, even if a playlist of
+    /// theirs begins a segment later: what has left it is served for a while.
     fn of(
         rendition: &'a Rendition,
         snapshot: &Snapshot,
         lead: Option<&View<'_>>,
-        live: bool,
+        form: Form,
     ) -> Self {
-        let open = Newest::of(rendition).filter(|_| live);
+        let with_open = form == Form::LowLatency && !snapshot.ended;
+        let open = Newest::of(rendition).filter(|_| with_open);
         let end = open.map_or(u64::MAX, |open| open.msn);
-        let segments = rendition.segments.iter().map(|segment| &**segment);
-        let complete: Vec<_> = segments.filter(|segment| segment.msn < end).collect();
-        let begins = match lead {
-            Some(lead) => complete.partition_point(|segment| segment.msn < lead.begins()),
-            None => listed_from(&complete, snapshot),
+        let before_end = |segment: &&Segment| segment.msn < end;
+        let complete: Vec<&Segment> = match form {
+            Form::Rewind(_) => rendition.served().map(|segment| &**segment).collect(),
+            Form::LowLatency | Form::Classic => {
+                let live = rendition.segments.iter().map(|segment| &**segment);
+                live.filter(before_end).collect()
+            }
+        };
+        let first = |msn| complete.partition_point(|segment| segment.msn < msn);
+        let begins = match (lead, form) {
+            (Some(lead), _) => first(lead.begins()),
+            (None, Form::Rewind(_)) => {
+                let listed = rendition.rewindable().next();
+                first(listed.map_or(0, |segment| segment.msn))
+            }
+            (None, Form::LowLatency | Form::Classic) => listed_from(&complete, snapshot),
         };
         Self {
             complete: complete.get(begins..).unwrap_or_default().to_vec(),

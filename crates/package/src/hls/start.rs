@@ -1,4 +1,4 @@
-//! Where a viewer wants to begin: `start` in the query of a multivariant playlist, EXT-X-START in the answer
+//! Where a viewer wants to begin: `start` in the query of a multivariant playlist or manifest, EXT-X-START in the playlist
 //! (draft-pantos-hls-rfc8216bis, section 4.4.2.2).
 //!
 //! Owns: reading the offset. Does not own: how far back there is something to see ([`crate::window`]).
@@ -12,7 +12,7 @@ const DECIMALS: usize = 6;
 const DIGITS_MAX: usize = 9;
 
 /// How long before the end of the stream playback begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Start {
     /// Microseconds, more than 0.
     pub back_us: i64,

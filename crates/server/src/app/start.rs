@@ -337,8 +337,8 @@ impl Routers {
             .merge(api::router(Arc::clone(&gateway.hub), access))
             .merge(ui::router());
         Self {
-            all: http::with_limits(metrics::observe(all, gateway, observed)),
-            cdn: http::with_limits(deliver::cdn_router(media)),
+            all: metrics::observe(all, gateway, observed),
+            cdn: deliver::cdn_router(media),
         }
     }
 }

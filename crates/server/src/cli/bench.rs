@@ -30,6 +30,8 @@ use crate::app::DEMO_SAMPLE;
 
 /// The name of the command.
 pub(super) const NAME: &str = "bench";
+/// The exit code when viewers were not served whole and without a stop.
+const EXIT_NOT_GOOD: u8 = 3;
 /// What it is for.
 pub(super) const ABOUT: &str = "Put load on a live server, any server, and judge what arrives";
 
@@ -71,6 +73,16 @@ enum Command {
     WsFlv(Viewers),
     /// Play HLS, whole segments
     Hls(Viewers),
+    /// Play LL-HLS, parts as they come
+    LlHls {
+        #[command(flatten)]
+        viewers: Viewers,
+        /// Wait for the playlist of pictures, and fetch nothing
+        #[arg(long)]
+        playlists_only: bool,
+    },
+    /// Play DASH, segments as they are made
+    Dash(Viewers),
     /// Measure the least that fan-out of FLV can cost: a bare loop of writes, on a core of its own
     Floor {
         /// Viewers
@@ -103,7 +115,7 @@ struct Viewers {
     /// Process of the server, to measure its processor time and memory; may be repeated
     #[arg(long = "pid", value_name = "PID")]
     pids: Vec<u32>,
-    /// Milliseconds of media that a viewer holds before it plays [default: 500; HLS 2000]
+    /// Milliseconds of media that a viewer holds before it plays [default: 500; HLS 2000, DASH 1000, LL-HLS PART-HOLD-BACK]
     #[arg(long, value_name = "MS")]
     buffer_ms: Option<u32>,
     /// Threads [default: one for each core]
@@ -163,7 +175,8 @@ pub(super) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match arguments.command.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => EXIT_NOT_GOOD.into(),
         Err(error) => {
             complain("error", format_args!("{error:#}"));
             ExitCode::FAILURE
@@ -172,12 +185,18 @@ pub(super) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 impl Command {
-    fn run(self) -> anyhow::Result<()> {
+    /// Does what is asked; whether all was whole and in time.
+    fn run(self) -> anyhow::Result<bool> {
         match self {
-            Self::Rtmp(viewers) => viewers.run(Protocol::Rtmp),
-            Self::Flv(viewers) => viewers.run(Protocol::Flv),
-            Self::WsFlv(viewers) => viewers.run(Protocol::WsFlv),
-            Self::Hls(viewers) => viewers.run(Protocol::Hls),
+            Self::Rtmp(viewers) => viewers.run(Protocol::Rtmp, true),
+            Self::Flv(viewers) => viewers.run(Protocol::Flv, true),
+            Self::WsFlv(viewers) => viewers.run(Protocol::WsFlv, true),
+            Self::Hls(viewers) => viewers.run(Protocol::Hls, true),
+            Self::LlHls {
+                viewers,
+                playlists_only,
+            } => viewers.run(Protocol::LlHls, !playlists_only),
+            Self::Dash(viewers) => viewers.run(Protocol::Dash, true),
             Self::Publish {
                 url,
                 source,
@@ -193,7 +212,8 @@ impl Command {
                     threads,
                 };
                 let summary = publish::run(&plan, &source.read()?)?;
-                output.write(&summary.to_json(), &summary.to_markdown())
+                output.write(&summary.to_json(), &summary.to_markdown())?;
+                Ok(summary.failures.is_empty())
             }
             Self::Floor {
                 viewers,
@@ -210,14 +230,15 @@ impl Command {
                 };
                 let (plan, outcome) = floor::run(&options, &source.read()?)?;
                 let report = Report::new("floor", &plan, &outcome);
-                output.write(&report.to_json(), &report.to_markdown())
+                output.write(&report.to_json(), &report.to_markdown())?;
+                Ok(report.is_good())
             }
         }
     }
 }
 
 impl Viewers {
-    fn run(self, protocol: Protocol) -> anyhow::Result<()> {
+    fn run(self, protocol: Protocol, fetches: bool) -> anyhow::Result<bool> {
         let plan = load::Plan {
             protocol,
             url: self.url,
@@ -226,6 +247,7 @@ impl Viewers {
             ramp: self.time.ramp,
             duration: self.time.duration,
             buffer: self.buffer_ms.map(|ms| Duration::from_millis(ms.into())),
+            fetches,
             threads: self.threads,
             sources: self.sources,
         };
@@ -233,7 +255,9 @@ impl Viewers {
         let server = server.transpose().map_err(load::Error::Meter)?;
         let outcome = load::run(&plan, server.as_ref())?;
         let report = Report::new(protocol.name(), &plan, &outcome);
-        self.output.write(&report.to_json(), &report.to_markdown())
+        self.output
+            .write(&report.to_json(), &report.to_markdown())?;
+        Ok(report.is_good())
     }
 }
 

@@ -99,7 +99,7 @@ pub static SETTINGS: &[Setting] = &[
         .why("Folder to write live HLS to as well, for a web server; empty keeps it in memory only."),
     row("hls.dvr_window", |c| &mut c.hls.dvr_window)
         .range(0..=604_800)
-        .why("Seconds that viewers can rewind, at /live/{name}/index.m3u8?start=-120; 0 for the live playlist."),
+        .why("Seconds that viewers can rewind, with ?start=-120 at index.m3u8 or manifest.mpd; 0 for the live playlist."),
     row("hls.dvr_memory_mb", |c| &mut c.hls.dvr_memory_mb)
         .range(0..=1_048_576)
         .why("MiB per stream of the rewind window in memory; older segments are read from HLS_PATH, if set."),

@@ -7,11 +7,13 @@ use crate::{
     range_check,
     support::{
         PATIENCE, Weir,
-        http::{Response, try_get},
+        http::{Connection, Response, try_get},
         wait_for, wait_until,
     },
 };
 
+/// Players that wait for the same part.
+const CROWD: usize = 500;
 /// How long the stream is watched through it: several target durations.
 const WATCH: Duration = Duration::from_secs(10);
 
@@ -96,6 +98,38 @@ fn e2e_what_a_cdn_waited_for_may_be_kept() {
         let refused = get(cdn, &format!("{path}?{query}"));
         assert_eq!(refused.status, 400, "{query}");
         assert_eq!(cache_control(&refused), "no-store", "{query}");
+    }
+}
+
+#[test]
+fn e2e_all_who_wait_for_a_part_get_it_at_once() {
+    let (_weir, cdn) = start();
+    let path = "/demo/video/index.m3u8";
+    let open = || {
+        let now = media(cdn, path);
+        now.media_sequence + now.segments.len() as u64
+    };
+    let before = open();
+    // All have asked before it is there: it is two segments away.
+    let msn = 1 + wait_for("a segment begins", PATIENCE, || {
+        Some(open()).filter(|open| *open > before)
+    });
+    let lists = |text: &str| {
+        let mut parts = text.lines().filter(|line| line.starts_with("#EXT-X-PART:"));
+        parts.any(|line| line.contains(&format!("-{msn}.0.m4s\"")))
+    };
+    let waited_for = format!("{path}?_HLS_msn={msn}&_HLS_part=0");
+    let ask = |_| {
+        let mut connection = Connection::open(cdn).expect("weir accepts");
+        connection.ask(&waited_for).expect("weir listens");
+        connection
+    };
+    let waiting: Vec<_> = (0..CROWD).map(ask).collect();
+    assert!(!lists(&get(cdn, path).text()), "somebody asked too late");
+    for mut connection in waiting {
+        let answer = connection.answer().expect("weir answers");
+        assert_eq!(answer.status, 200);
+        assert!(lists(&answer.text()), "{}", answer.text());
     }
 }
 

@@ -1,10 +1,10 @@
 //! `weir bench` from outside: it publishes to a server and watches it, and says that all is whole.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Dir, PATIENCE, Weir, process::Process, wait_until};
+use crate::support::{Dir, PATIENCE, Weir, bench, wait_until};
 
 /// Viewers of each protocol.
 const VIEWERS: u64 = 6;
@@ -34,6 +34,8 @@ fn nothing_is_wrong_over_any_protocol() {
         ("ws-flv", weir.http_url("/live/load{n}.flv")),
         ("rtmp", weir.rtmp_url("load{n}")),
         ("hls", weir.http_url("/live/load{n}.m3u8")),
+        ("ll-hls", weir.http_url("/live/load{n}/index.m3u8")),
+        ("dash", weir.http_url("/live/load{n}.mpd")),
     ];
     let running = urls.map(|(protocol, url)| {
         let file = dir.path().join(protocol);
@@ -50,6 +52,12 @@ fn nothing_is_wrong_over_any_protocol() {
         let report = fs::read(&file).expect("there is a report");
         let report: Value = serde_json::from_slice(&report).expect("it is JSON");
         check(protocol, &report);
+        let totals = &report["totals"];
+        if protocol == "ll-hls" {
+            let parts = totals["parts"].as_u64().expect("a number");
+            assert!(parts > 5 * 2 * VIEWERS, "{report:#}");
+            assert_ne!(totals["compared_segments"], 0, "{report:#}");
+        }
     }
     publish.signal("INT");
     let summary = publish.output(PATIENCE);
@@ -85,6 +93,9 @@ fn the_floor_is_measured() {
 #[test]
 fn what_is_wrong_is_said() {
     let weir = Weir::start("dev", &[]);
+    wait_until("demo has a playlist", PATIENCE, || {
+        weir.get("/live/demo/index.m3u8").status == 200
+    });
     for (arguments, expected) in [
         (
             format!("flv {}", weir.http_url("/live/nothing.flv")),
@@ -98,9 +109,18 @@ fn what_is_wrong_is_said() {
             "hls http://127.0.0.1:1/a.m3u8".to_owned(),
             "2 × cannot connect: ",
         ),
+        (
+            format!("ll-hls {}", weir.http_url("/live/demo/manifest.mpd")),
+            "2 × this is not a playlist",
+        ),
+        (
+            format!("dash {}", weir.http_url("/live/demo/index.m3u8")),
+            "2 × this is not a manifest",
+        ),
     ] {
-        let shown =
-            bench(&format!("{arguments} --viewers 2 --ramp 0 --duration 8")).output(PATIENCE);
+        let judged = bench(&format!("{arguments} --viewers 2 --ramp 0 --duration 8"));
+        assert_eq!(judged.wait(PATIENCE).code(), Some(3), "{arguments}");
+        let shown = judged.stdout();
         assert!(shown.contains(expected), "{arguments}: {shown}");
     }
     let refused = bench("flv rtmp://127.0.0.1/live/a");
@@ -157,10 +177,4 @@ fn check(protocol: &str, report: &Value) {
             .is_some_and(|cores| cores > 0),
         "{protocol}"
     );
-}
-
-fn bench(arguments: &str) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    command.arg("bench").args(arguments.split(' ')).env_clear();
-    Process::start(command)
 }

@@ -1,6 +1,9 @@
 //! The rewind window (`[hls] dvr_window`): playlists that reach back, segments that have left memory, and disks that do
 //! not keep them (FAULTS F32).
 
+mod dash;
+mod hung_disk;
+
 use std::time::Duration;
 
 use crate::{
@@ -245,9 +248,12 @@ fn nothing_is_left_of_a_stream_that_ended() {
     let room = dir.path().join("room");
     let names = listed(&ended);
     assert!(names.len() > 12, "{ended}");
-    let kept = files(&room.join("video"));
+    // What is published is on its way to the disk.
+    wait_until("all of it is on the disk", PATIENCE, || {
+        let kept = files(&room.join("video"));
+        names.iter().all(|name| kept.iter().any(|file| file == name))
+    });
     for name in names {
-        assert!(kept.iter().any(|file| file == name), "{name} in {kept:?}");
         assert_eq!(weir.get(&format!("/live/room/video/{name}")).status, 200);
     }
     assert!(metric(&weir, KEPT) > 0);

@@ -1,11 +1,14 @@
 //! Tests of the `weir` binary from outside: what an operator, an encoder and a player see.
 
 mod access;
+mod blocked;
 mod browser;
 mod cdn;
+mod cdn_cache;
 mod cli;
 mod cmaf_check;
 mod continuity;
+mod crash;
 mod crowd;
 mod dash;
 mod deploy;

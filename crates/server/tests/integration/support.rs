@@ -15,6 +15,7 @@ pub(crate) mod player;
 pub(crate) mod process;
 pub(crate) mod rtmp;
 pub(crate) mod tls;
+pub(crate) mod varnish;
 
 use std::{
     fs,
@@ -254,6 +255,13 @@ fn listening(log: &str, protocol: &str) -> Option<SocketAddr> {
         fields["message"] == "listening" && fields["protocol"] == protocol
     })?;
     fields(line)["addr"].as_str()?.parse().ok()
+}
+
+/// A running `weir bench` with these arguments, which contain no blanks.
+pub(crate) fn bench(arguments: &str) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.arg("bench").args(arguments.split(' ')).env_clear();
+    Process::start(command)
 }
 
 /// Whether something accepts connections there.

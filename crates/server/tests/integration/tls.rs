@@ -13,12 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{
-    Dir, PATIENCE,
-    ffmpeg::{self, AUDIO, VIDEO},
-    process::Process,
-    tls::{NAMES, Pair, Server, connect, open},
-    wait_until,
+use crate::{
+    hls_watch::Media,
+    support::{
+        Dir, PATIENCE,
+        ffmpeg::{self, AUDIO, VIDEO},
+        process::Process,
+        tls::{NAMES, Pair, Server, connect, open},
+        wait_for, wait_until,
+    },
 };
 
 #[test]
@@ -79,6 +82,53 @@ fn e2e_https_is_http_2_for_those_that_know_it() {
         assert!(began.elapsed() >= Duration::from_secs(3));
         assert!(answer.body.starts_with(b"FLV") && answer.body.len() > 1000);
     }
+}
+
+/// Apple's players want low-latency HLS over HTTP/2: what is waited for shares a connection with all else.
+#[test]
+fn e2e_l11_low_latency_hls_over_http_2() {
+    let server = Server::start(&[]);
+    let folder = "/live/demo/video";
+    let playlist = format!("{folder}/index.m3u8");
+    let media = wait_for("a playlist with parts", PATIENCE, || {
+        let answer = server.weir.get(&playlist);
+        let media = (answer.status == 200).then(|| Media::parse(&answer.text()));
+        media?.ok().filter(|media| !media.hints.is_empty())
+    });
+    let mut position = media.position();
+    let mut hint = media.hints[0].clone();
+    for _ in 0..6 {
+        let (msn, part) = position;
+        let reload = format!("{playlist}?_HLS_msn={msn}&_HLS_part={part}");
+        let [reloaded, waited] = curl_both(&server, [&reload, &format!("{folder}/{hint}")]);
+        let media = Media::parse(&String::from_utf8(reloaded).expect("UTF-8")).expect("it is good");
+        assert!(media.position() > position, "{media:?}");
+        let all = media.segments.iter().chain(&media.open);
+        let mut parts = all.flat_map(|segment| &segment.parts);
+        assert!(parts.any(|part| part.uri == hint), "{hint} in {media:?}");
+        let plain = server.weir.get(&format!("{folder}/{hint}"));
+        assert!(waited == plain.body, "the same bytes as without TLS");
+        (position, hint) = (media.position(), media.hints[0].clone());
+    }
+}
+
+/// Two answers that curl got at once, over one connection of HTTP/2.
+fn curl_both(server: &Server, paths: [&str; 2]) -> [Vec<u8>; 2] {
+    let port = server.weir.addr_of("https").port();
+    let bodies = ["first", "second"].map(|name| server.file.with_extension(name));
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--http2", "--parallel", "--compressed", "--cacert"]);
+    curl.arg(&server.file);
+    curl.args(["-w", "%{http_version} %{http_code} %{num_connects}\n"]);
+    for (path, body) in paths.iter().zip(&bodies) {
+        curl.arg(format!("https://localhost:{port}{path}"));
+        curl.arg("-o").arg(body);
+    }
+    let said = Process::start(curl).output(PATIENCE);
+    let mut said: Vec<_> = said.lines().collect();
+    said.sort_unstable();
+    assert_eq!(said, ["2 200 0", "2 200 1"]);
+    bodies.map(|body| fs::read(body).expect("curl wrote it"))
 }
 
 #[test]

@@ -113,7 +113,9 @@ fn e2e_every_prefix_leads_to_media() {
         let variant = multivariant.lines().last().expect("a variant");
         let media_path = format!("{base}/{variant}");
         let media = weir.get(&media_path).text();
-        let name = media.lines().last().expect("a segment");
+        let mut lines = media.lines();
+        let name = lines.rfind(|line| !line.starts_with('#'));
+        let name = name.expect("a segment");
         assert!(name.ends_with(extension), "{playlist}: {media}");
         let folder = media_path.rsplit_once('/').expect("a folder").0;
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Watching a stream from earlier on.
 //!
-//! Owns: where a viewer begins (`start` in the query of a multivariant playlist), rewind playlists, and segments that
-//! have left memory. Does not own: what can be rewound to ([`weir_package::window`]) or reading it back
+//! Owns: where a viewer begins (`start` in the query of a multivariant playlist or manifest), rewind playlists, and
+//! segments that have left memory. Does not own: what can be rewound to ([`weir_package::window`]) or reading it back
 //! ([`crate::derive::disk`]).
 
 use axum::{
@@ -21,10 +21,12 @@ use super::{
 };
 use crate::derive::disk::ReadError;
 
-/// Where the viewer wants to begin; none for the live edge.
-pub(super) fn start(asker: &Asker) -> Result<Option<Start>, Refused> {
-    let start = asker.start.as_deref().map(Start::parse).transpose();
-    Ok(start.map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?)
+impl Asker {
+    /// Where the viewer wants to begin; none for the live edge.
+    pub(in crate::deliver) fn start(&self) -> Result<Option<Start>, Refused> {
+        let start = self.start.as_deref().map(Start::parse).transpose();
+        Ok(start.map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?)
+    }
 }
 
 /// The multivariant playlist for a viewer who begins there.

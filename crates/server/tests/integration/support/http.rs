@@ -33,6 +33,12 @@ pub(crate) struct Body<S = BufReader<TcpStream>> {
     framing: Framing,
 }
 
+/// A request that was sent and whose answer nobody has read yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    stream: BufReader<TcpStream>,
+}
+
 /// A connection for several requests, one after the other.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -63,13 +69,7 @@ pub(crate) fn request(
         // Its headers describe the body of a GET. Whatever does follow them is in sight here.
         streaming.body.framing = Framing::UntilClose;
     }
-    let mut body = Vec::new();
-    streaming.body.read_to_end(&mut body)?;
-    Ok(Response {
-        status: streaming.status,
-        headers: streaming.headers,
-        body,
-    })
+    streaming.read_all()
 }
 
 /// A request whose answer may be endless.
@@ -79,15 +79,49 @@ pub(crate) fn open(
     path: &str,
     headers: &[(&str, &str)],
 ) -> io::Result<Streaming> {
+    send(addr, method, path, headers)?.open()
+}
+
+/// A request whose answer may take its time.
+pub(crate) fn send(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<Pending> {
     let mut stream = connect(addr)?;
     let headers = [&[("Connection", "close")], headers].concat();
     write_head(&mut stream, method, path, &headers)?;
-    let (status, headers, framing) = read_head(&mut stream)?;
-    Ok(Streaming {
-        status,
-        headers,
-        body: Body { stream, framing },
-    })
+    Ok(Pending { stream })
+}
+
+impl Pending {
+    /// Whether anything of the answer is there, or the connection is closed.
+    pub(crate) fn is_answered(&self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).expect("a socket option");
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("a socket option");
+        !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The answer, read to its end.
+    pub(crate) fn answer(self) -> io::Result<Response> {
+        self.open()?.read_all()
+    }
+
+    fn open(mut self) -> io::Result<Streaming> {
+        let (status, headers, framing) = read_head(&mut self.stream)?;
+        let body = Body {
+            stream: self.stream,
+            framing,
+        };
+        Ok(Streaming {
+            status,
+            headers,
+            body,
+        })
+    }
 }
 
 impl Connection {
@@ -99,7 +133,17 @@ impl Connection {
 
     /// `GET` of a path; the connection stays open.
     pub(crate) fn get(&mut self, path: &str) -> io::Result<Response> {
-        write_head(&mut self.stream, "GET", path, &[])?;
+        self.ask(path)?;
+        self.answer()
+    }
+
+    /// `GET` of a path, without waiting for the answer.
+    pub(crate) fn ask(&mut self, path: &str) -> io::Result<()> {
+        write_head(&mut self.stream, "GET", path, &[])
+    }
+
+    /// The answer to what was asked.
+    pub(crate) fn answer(&mut self) -> io::Result<Response> {
         let (status, headers, framing) = read_head(&mut self.stream)?;
         let mut body = Vec::new();
         Body {
@@ -200,6 +244,16 @@ impl Response {
 }
 
 impl Streaming {
+    fn read_all(mut self) -> io::Result<Response> {
+        let mut body = Vec::new();
+        self.body.read_to_end(&mut body)?;
+        Ok(Response {
+            status: self.status,
+            headers: self.headers,
+            body,
+        })
+    }
+
     /// The value of a header; `name` in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
