@@ -7,10 +7,10 @@ PROFILE := --profile ci
 .DEFAULT_GOAL := help
 # Everything shares one Cargo target directory: two targets at once would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help run test check figures compare ui clean
+.PHONY: help run test check bench-check figures compare scale ui clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build everything and play the demo stream (ARGS="--hls-addr ..." goes to `weir dev`)
 	@scripts/install.sh build
@@ -33,6 +33,10 @@ check: ## Check format, lints, documentation, dependencies, layering and UI type
 	cargo test --workspace --locked $(PROFILE) --test tidy
 	npm --prefix web run check
 
+bench-check: ## Count the hot path's instructions against the baseline (UPDATE=1 writes it anew)
+	@scripts/install.sh build bench
+	@UPDATE=$(UPDATE) scripts/bench_check.py
+
 figures: ## Measure a release build and print the tables of docs/benchmarks.md
 	@scripts/install.sh build test
 	@scripts/build-ui.sh
@@ -45,6 +49,12 @@ compare: ## Compare a release build with a bare write loop and with nginx (ROWS=
 	@scripts/build-ui.sh
 	cargo build --release --locked -p weir-server
 	@scripts/compare.py $(ROWS)
+
+scale: ## Measure how cost grows with viewers and streams, and draw it into docs/images
+	@scripts/install.sh build test
+	@scripts/build-ui.sh
+	cargo build --release --locked -p weir-server
+	@scripts/scale.py
 
 ui: ## Build the browser pages into web/dist
 	@scripts/install.sh build

@@ -2,7 +2,7 @@
 # Installs what a task needs and the machine lacks: Debian packages and Cargo tools, nothing else.
 # It says what it installs before it does, and does nothing if nothing is missing.
 #
-# Usage: scripts/install.sh TASK...     tasks: build, test, check
+# Usage: scripts/install.sh TASK...     tasks: build, test, check, bench
 set -euo pipefail
 
 # The versions that are installed when there is none; a version that is there already is used.
@@ -74,6 +74,11 @@ for_check() {
     want_cargo_tool deny "$deny_version"
 }
 
+for_bench() {
+    # Counts instructions.
+    want_command valgrind valgrind
+}
+
 install_packages() {
     has apt-get || fail "missing, and there is no apt-get to install them with: ${packages[*]}"
     echo "installing Debian packages: ${packages[*]}"
@@ -97,7 +102,8 @@ for task in "$@"; do
         build) for_build ;;
         test) for_test ;;
         check) for_check ;;
-        *) fail "unknown task '$task'; there are build, test, check" ;;
+        bench) for_bench ;;
+        *) fail "unknown task '$task'; there are build, test, check, bench" ;;
     esac
 done
 if [ ${#packages[@]} -gt 0 ]; then install_packages; fi
