@@ -251,7 +251,9 @@ fn nothing_is_left_of_a_stream_that_ended() {
     // What is published is on its way to the disk.
     wait_until("all of it is on the disk", PATIENCE, || {
         let kept = files(&room.join("video"));
-        names.iter().all(|name| kept.iter().any(|file| file == name))
+        names
+            .iter()
+            .all(|name| kept.iter().any(|file| file == name))
     });
     for name in names {
         assert_eq!(weir.get(&format!("/live/room/video/{name}")).status, 200);
