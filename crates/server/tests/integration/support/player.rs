@@ -106,15 +106,15 @@ impl Player {
     pub(crate) fn wait_until_moving(&self, since_ms: i64, timeout: Duration) -> Look {
         wait_for("the picture moves", timeout, || {
             let looks = self.looks();
-            let at = looks.windows(2).position(|pair| {
-                moved(pair)
-                    && pair[1]
-                        .received_ms
-                        .is_some_and(|received| received >= since_ms)
-            })?;
-            let after = looks.get(at + 1..at + 1 + LOOKS)?;
-            let pairs = after.windows(2);
-            (pairs.filter(|pair| moved(pair)).count() >= MOVED_MIN).then(|| after[0].clone())
+            // A single step may be the last picture before a wait: then a later one counts.
+            (1..looks.len()).find_map(|at| {
+                let steps = looks[at].received_ms.is_some_and(|at_ms| at_ms >= since_ms)
+                    && moved(&looks[at - 1..=at]);
+                let after = looks.get(at..at + LOOKS).filter(|_| steps)?;
+                let pairs = after.windows(2);
+                let goes_on = pairs.filter(|pair| moved(pair)).count() >= MOVED_MIN;
+                goes_on.then(|| after[0].clone())
+            })
         })
     }
 
