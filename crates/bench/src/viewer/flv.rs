@@ -5,14 +5,13 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt as _;
 
 use super::{Error, Protocol, Seat};
 use crate::{
     flv::{self, Checker},
     http::{self, Body, Head},
     judge::{Arrival, Judge},
-    socket::{self, Route},
+    socket::{Inlet, Route},
     tally::Tally,
     websocket::{self, Piece},
 };
@@ -26,6 +25,7 @@ pub(super) struct Viewer {
     number: usize,
     is_websocket: bool,
     route: Arc<Route>,
+    round: Option<Duration>,
     tally: Arc<Mutex<Tally>>,
     state: State,
 }
@@ -53,37 +53,42 @@ impl Viewer {
             number: seat.number,
             is_websocket: seat.protocol == Protocol::WsFlv,
             route: Arc::clone(&seat.route),
+            round: seat.round,
             tally: Arc::clone(&seat.tally),
-            state: State::new(asked, seat.buffer),
+            state: State::new(seat.judge(asked)),
         }
     }
 
     /// Plays until the server ends it.
     pub(super) async fn watch(&mut self, url: &http::Url) -> Result<(), Error> {
         let connected = self.route.connect(self.number).await;
-        let mut socket = connected.map_err(Error::Connect)?;
+        let mut inlet = Inlet::Eager(connected.map_err(Error::Connect)?);
         let headers = if self.is_websocket {
             websocket::UPGRADE
         } else {
             ""
         };
-        socket.write_all(url.get(headers).as_bytes()).await?;
+        inlet.write_all(url.get(headers).as_bytes()).await?;
         loop {
             let (state, tally, is_websocket) = (&mut self.state, &self.tally, self.is_websocket);
-            let is_end = socket::read(&mut socket, |bytes| {
+            let read = inlet.read(|bytes| {
                 let mut tally = tally.lock();
                 tally.read(bytes.len());
                 let taken = state.receive(bytes, is_websocket, &mut tally);
                 taken.map(|goes_on| bytes.is_empty() || !goes_on)
-            })
-            .await??;
+            });
+            let is_end = read.await??;
             if !self.state.answer.is_empty() {
-                socket
-                    .write_all(&std::mem::take(&mut self.state.answer))
-                    .await?;
+                let answer = std::mem::take(&mut self.state.answer);
+                inlet.write_all(&answer).await?;
             }
             if is_end {
                 return Ok(());
+            }
+            if self.state.judge.is_served()
+                && let Some(every) = self.round.take()
+            {
+                inlet = inlet.slow_down(every)?;
             }
         }
     }
@@ -101,12 +106,12 @@ impl Viewer {
 }
 
 impl State {
-    fn new(asked: Arrival, buffer: Duration) -> Self {
+    fn new(judge: Judge) -> Self {
         Self {
             head: Vec::new(),
             framing: None,
             checker: Checker::default(),
-            judge: Judge::new(asked, buffer),
+            judge,
             answer: Vec::new(),
         }
     }
