@@ -60,8 +60,9 @@ def report(command):
     return seen
 
 
-def watch(kind, url, viewers, pid, *arguments):
-    return report([*BENCH, kind, url, "--viewers", str(viewers), "--pid", str(pid), *arguments])
+def watch(kind, url, viewers, server, *arguments):
+    pids = [argument for pid in server.pids() for argument in ("--pid", str(pid))]
+    return report([*BENCH, kind, url, "--viewers", str(viewers), *pids, *arguments])
 
 
 def floor(viewers, cadence_ms):
@@ -95,7 +96,7 @@ class Nginx:
         self.files = os.path.join(self.dir.name, "hls")
         conf = f"""
             load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
-            daemon off; master_process off; pid nginx.pid; error_log stderr crit; worker_rlimit_nofile 20000;
+            daemon off; user root; pid nginx.pid; error_log stderr crit; worker_rlimit_nofile 20000;
             events {{ worker_connections 15000; }}
             http {{
                 access_log off; sendfile on; tcp_nopush on; types {{ video/mp2t ts; application/vnd.apple.mpegurl m3u8; }}
@@ -125,6 +126,10 @@ class Nginx:
         self.process.wait()
         self.dir.cleanup()
 
+    def pids(self):
+        """Its one worker, and the process that removes old segments."""
+        return pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+
     def url(self, application):
         return f"rtmp://127.0.0.1:{self.rtmp}/{application}/load"
 
@@ -143,6 +148,9 @@ class Pinned(Weir):
         settings = {"WEIR_LOG_LEVEL": "info", "MAX_CONCURRENT_STREAMS": str(streams), **settings}
         super().__init__(BINARY, "serve", settings={**settings, "WEIR_AUTH_PUBLISH_KEYS": keys})
         self.name = "load" if streams == 1 else "load{n}"
+
+    def pids(self):
+        return [self.process.pid]
 
     def url(self):
         return f"rtmp://127.0.0.1:{self.ports['rtmp']}/live/{self.name}?key={KEY}{self.name}"
@@ -201,7 +209,7 @@ def flv(rounds, viewers, cadence_ms):
     with Pinned(WEIR_LIMITS_WRITE_COALESCE_MS=str(cadence_ms)) as weir, Publisher(weir.url(), "--bitrate", FLV_BITRATE):
         ours, floors = [], []
         for _ in rounds:
-            ours.append(watch("flv", weir.http(".flv"), viewers, weir.process.pid))
+            ours.append(watch("flv", weir.http(".flv"), viewers, weir))
             floors.append(floor(viewers, cadence_ms))
     return f"{against(ours, floors)}; latency {percentiles(ours, 'latency_ms')}; {remarks(ours, floors)}"
 
@@ -211,8 +219,8 @@ def rtmp(rounds, viewers, cadence_ms):
     with Pinned(WEIR_LIMITS_WRITE_COALESCE_MS=str(cadence_ms)) as weir, Nginx() as nginx:
         urls = [weir.url(), nginx.url("live")]
         with Publisher(urls[0], "--bitrate", "1.2M"), Publisher(urls[1], "--bitrate", "1.2M"):
-            pids = [weir.process.pid, nginx.process.pid]
-            seen = [[watch("rtmp", url, viewers, pid) for url, pid in zip(urls, pids)] for _ in rounds]
+            turns = list(zip(urls, (weir, nginx)))
+            seen = [[watch("rtmp", url, viewers, server) for url, server in turns] for _ in rounds]
     ours, theirs = zip(*seen)
     latency = f"latency {percentiles(ours, 'latency_ms')} against {percentiles(theirs, 'latency_ms')}"
     return f"{against(ours, theirs)}; {latency}; {remarks(ours, theirs)}"
@@ -224,8 +232,8 @@ def hls(rounds, viewers):
         urls = [weir.http("/playlist.m3u8"), f"http://127.0.0.1:{nginx.http}/hls/load.m3u8"]
         bitrate = ("--bitrate", FLV_BITRATE)
         with Publisher(weir.url(), *bitrate), Publisher(nginx.url("hls"), *bitrate):
-            pids = [weir.process.pid, nginx.process.pid]
-            seen = [[watch("hls", url, viewers, pid) for url, pid in zip(urls, pids)] for _ in rounds]
+            turns = list(zip(urls, (weir, nginx)))
+            seen = [[watch("hls", url, viewers, server) for url, server in turns] for _ in rounds]
     ours, theirs = zip(*seen)
     first, whole = ([middle(series, name, "p99") for series in (ours, theirs)] for name in ("answer_ms", "fetch_ms"))
     gets = f"GET p99 to the first byte {first[0]:.1f} against {first[1]:.1f} ms, whole {whole[0]:.1f} against {whole[1]:.1f} ms"
@@ -240,7 +248,7 @@ def ll_hls(rounds, viewers):
     """Players of parts that wait for each, without sound. All come from one address, so that may wait as often as it likes."""
     with Pinned(WEIR_LIMITS_BLOCKED_REQUESTS_PER_IP="0") as weir:
         with Publisher(weir.url(), "--mute", "--bitrate", CROWD_BITRATE):
-            arguments = (weir.http("/video/index.m3u8"), viewers, weir.process.pid, "--threads", "1", "--ramp", "10")
+            arguments = (weir.http("/video/index.m3u8"), viewers, weir, "--threads", "1", "--ramp", "10")
             seen = [watch("ll-hls", *arguments) for _ in rounds]
     played, missed = (middle(seen, "totals", name) for name in ("viewers_played", "skipped_segments"))
     times = f"latency {percentiles(seen, 'latency_ms')}, GET {percentiles(seen, 'fetch_ms')}"
@@ -251,7 +259,7 @@ def crowd(rounds, viewers, cadence_ms=None):
     """HTTP-FLV viewers of one core, at the default cadence or another."""
     settings = {} if cadence_ms is None else {"WEIR_LIMITS_WRITE_COALESCE_MS": str(cadence_ms)}
     with Pinned(**settings) as weir, Publisher(weir.url(), "--bitrate", CROWD_BITRATE):
-        seen = [watch("flv", weir.http(".flv"), viewers, weir.process.pid, *CROWD) for _ in rounds]
+        seen = [watch("flv", weir.http(".flv"), viewers, weir, *CROWD) for _ in rounds]
     served, skipped = (middle(seen, "totals", name) for name in ("viewers_served", "skipped_pictures"))
     return (
         f"{served:.0f} served, {skipped:.0f} pictures left out; lateness {percentiles(seen, 'lateness_ms')}; "
@@ -263,25 +271,26 @@ def streams(rounds):
     """Many streams of ten viewers, at the default cadence."""
     many = ("--streams", str(STREAMS))
     with Pinned(STREAMS) as weir, Publisher(weir.url(), *many, "--bitrate", STREAM_BITRATE):
-        seen = [watch("flv", weir.http(".flv"), 10 * STREAMS, weir.process.pid, *many) for _ in rounds]
+        seen = [watch("flv", weir.http(".flv"), 10 * STREAMS, weir, *many) for _ in rounds]
     return f"{middle(seen, 'server', 'cpu_seconds_per_gb'):.2f} CPU-s/GB; {remarks(seen)}"
 
 
-def cpu_percent(pid):
+def cpu_percent(server):
     """Of one core, over a while."""
 
     def cpu_s():
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        stats = [pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in server.pids()]
+        return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
     before, start = cpu_s(), time.monotonic()
     time.sleep(MEASURED_S)
     return 100 * (cpu_s() - before) / (time.monotonic() - start)
 
 
-def rss_mb(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024 / 1e6
+def rss_mb(server):
+    statuses = [pathlib.Path(f"/proc/{pid}/status").read_text() for pid in server.pids()]
+    lines = [line.split() for status in statuses for line in status.splitlines()]
+    return sum(int(line[1]) for line in lines if line and line[0] == "VmRSS:") * 1024 / 1e6
 
 
 def publishers(rounds):
@@ -292,8 +301,8 @@ def publishers(rounds):
         servers = (weir, nginx)
         with Publisher(weir.url(), *many), Publisher(nginx.url("hls") + "{n}", *many):
             time.sleep(FILL_S)
-            seen = [[cpu_percent(server.process.pid) for server in servers] for _ in rounds]
-            memory = [(rss_mb(server.process.pid), server.kept_mb()) for server in servers]
+            seen = [[cpu_percent(server) for server in servers] for _ in rounds]
+            memory = [(rss_mb(server), server.kept_mb()) for server in servers]
     ours, theirs = (statistics.median(series) for series in zip(*seen))
     ratio = statistics.median(a / b for a, b in seen)
     kept = [f"{rss:.0f} MB and {files:.0f} MB in files" for rss, files in memory]
