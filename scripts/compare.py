@@ -31,7 +31,8 @@ SETTLE_S = 12
 FILL_S = 50
 FLV_BITRATE = "2.65M"
 CROWD_BITRATE = "600k"
-# Ten thousand viewers that each wake for every write are more than one core can be. One in ten still does.
+# Thousands of viewers of FLV that each wake for every write are more than one core can be; one in ten still does.
+FLV_ROUND = ("--round-ms", "50")
 CROWD = ("--ramp", "20", "--round-ms", "100")
 STREAMS = 50
 STREAM_BITRATE = "1M"
@@ -68,7 +69,7 @@ def watch(kind, url, viewers, server, *arguments):
 def floor(viewers, cadence_ms):
     """It places its threads by itself: the writer on the first core."""
     command = [BINARY, "bench", "floor", "--viewers", str(viewers), "--bitrate", FLV_BITRATE]
-    return report([*command, "--cadence-ms", str(cadence_ms)])
+    return report([*command, "--cadence-ms", str(cadence_ms), *FLV_ROUND])
 
 
 class Publisher:
@@ -209,7 +210,7 @@ def flv(rounds, viewers, cadence_ms):
     with Pinned(WEIR_LIMITS_WRITE_COALESCE_MS=str(cadence_ms)) as weir, Publisher(weir.url(), "--bitrate", FLV_BITRATE):
         ours, floors = [], []
         for _ in rounds:
-            ours.append(watch("flv", weir.http(".flv"), viewers, weir))
+            ours.append(watch("flv", weir.http(".flv"), viewers, weir, *FLV_ROUND))
             floors.append(floor(viewers, cadence_ms))
     return f"{against(ours, floors)}; latency {percentiles(ours, 'latency_ms')}; {remarks(ours, floors)}"
 
