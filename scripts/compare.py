@@ -325,7 +325,7 @@ ROWS = {
         for ms in (0, 100, 300)
     },
     **{
-        f"rtmp-{viewers}-{ms}": (
+        f"rtmp-{viewers}" + (f"-{ms}" if ms else ""): (
             f"RTMP, {viewers} players × 1.2 Mbit/s, {cadence(ms)}, against nginx-rtmp",
             lambda rounds, viewers=viewers, ms=ms: rtmp(rounds, viewers, ms),
             "" if ms else "≤ 0.6",
