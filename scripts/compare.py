@@ -33,7 +33,7 @@ FLV_BITRATE = "2.65M"
 CROWD_BITRATE = "600k"
 # Thousands of viewers of FLV that each wake for every write are more than one core can be; one in ten still does.
 FLV_ROUND = ("--round-ms", "50")
-CROWD = ("--ramp", "20", "--round-ms", "100")
+CROWD = ("--ramp", "20", "--round-ms", "200")
 STREAMS = 50
 STREAM_BITRATE = "1M"
 KEY = "compare-key-"

@@ -178,13 +178,16 @@ impl Crowd {
             let seats: Vec<_> = (index..plan.viewers)
                 .step_by(count)
                 .filter_map(|number| {
+                    let round = plan.round.filter(|_| !viewer::is_witness(number));
+                    let buffer = plan.buffer.unwrap_or(plan.protocol.usual_buffer());
                     Some(Seat {
                         number,
                         protocol: plan.protocol,
                         address: Arc::clone(addresses.get(number % addresses.len())?),
                         route: Arc::clone(&route),
-                        buffer: plan.buffer.unwrap_or(plan.protocol.usual_buffer()),
-                        round: plan.round.filter(|_| !viewer::is_witness(number)),
+                        // What waits for its round is there already.
+                        buffer: buffer + round.unwrap_or_default(),
+                        round,
                         fetches: plan.fetches,
                         tally: Arc::clone(&tally),
                         shared: Arc::clone(&shared),
