@@ -44,7 +44,7 @@ figures: ## Measure a release build and print the tables of docs/benchmarks.md
 	@scripts/measure.py
 	@scripts/latency.py
 
-compare: ## Compare a release build with a bare write loop and with nginx (ROWS="flv-1000-0 ..." takes some)
+compare: ## Compare a release build with a bare write loop and with nginx (ROWS="flv-1000-0 ..." takes some, ROUNDS=1 is quick)
 	@scripts/install.sh build test
 	@scripts/build-ui.sh
 	cargo build --release --locked -p weir-server

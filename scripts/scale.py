@@ -69,7 +69,7 @@ def viewers(binary, count):
     """The report of `weir bench` on viewers of one stream."""
     with Load(binary, 1, VIEWER_BITRATE) as load, tempfile.NamedTemporaryFile(suffix=".json") as file:
         url = f"http://127.0.0.1:{load.weir.ports['http']}/live/load0.flv"
-        command = [*load.bench, "flv", url, "--viewers", str(count), "--ramp", str(max(2, count // 500))]
+        command = [*load.bench, "flv", url, "--viewers", str(count), "--ramp", str(max(2, count // 500)), "--round-ms", "100"]
         command += ["--duration", str(VIEWERS_S), "--pid", str(load.weir.process.pid), "--json", file.name]
         # It fails as well if something was not whole, or if it was itself the limit; the report says so.
         subprocess.run(command, **SILENT)

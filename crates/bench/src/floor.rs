@@ -51,6 +51,8 @@ pub struct Options {
     pub viewers: usize,
     /// The time between two writes; zero for one write for each frame.
     pub cadence: Duration,
+    /// How often viewers read; see [`Plan::round`].
+    pub round: Option<Duration>,
     /// The time over which viewers set out.
     pub ramp: Duration,
     /// How long is measured behind it.
@@ -78,6 +80,7 @@ pub fn run(options: &Options, source: &Arc<Source>) -> Result<(Plan, Outcome), E
         ramp: options.ramp,
         duration: options.duration,
         buffer: Some(Protocol::Flv.usual_buffer() + options.cadence),
+        round: options.round,
         fetches: true,
         threads: None,
         sources: Vec::new(),

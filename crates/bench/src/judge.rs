@@ -52,6 +52,8 @@ pub struct Judge {
     asked: Arrival,
     video: Track,
     audio: Track,
+    /// Whether it is read as soon as it comes, so that times can be taken.
+    is_timed: bool,
     has_picture: bool,
     player: stall::Player,
     /// Media time without wraps, of the track that leads.
@@ -68,13 +70,15 @@ struct Track {
 }
 
 impl Judge {
-    /// A judge of a viewer that sets out now and plays once it holds `buffer`.
+    /// A judge of a viewer that sets out now and plays once it holds `buffer`. If it `is_timed`, latency and lateness are
+    /// measured too.
     #[must_use]
-    pub fn new(asked: Arrival, buffer: Duration) -> Self {
+    pub fn new(asked: Arrival, buffer: Duration, is_timed: bool) -> Self {
         Self {
             asked,
             video: Track::default(),
             audio: Track::default(),
+            is_timed,
             has_picture: false,
             player: stall::Player::new(buffer),
             clock_ms: None,
@@ -120,6 +124,11 @@ impl Judge {
         }
     }
 
+    /// Whether a picture has come.
+    pub(crate) fn is_served(&self) -> bool {
+        self.has_picture
+    }
+
     /// The watching is over at `now`.
     pub fn finish(&mut self, now: Instant, counters: &mut Counters) {
         self.player
@@ -151,9 +160,11 @@ impl Judge {
         self.player.receive(since_asked, media, media + PICTURE);
         let behind_ms = (since_asked.as_secs_f64() - media.as_secs_f64()) * 1_000.0;
         self.best_ms = self.best_ms.min(behind_ms);
-        tally.late(Duration::from_secs_f64(
-            (behind_ms - self.best_ms) / 1_000.0,
-        ));
+        if self.is_timed {
+            tally.late(Duration::from_secs_f64(
+                (behind_ms - self.best_ms) / 1_000.0,
+            ));
+        }
         if let Some(code) = TimeCode::find(head) {
             problem = problem.or(self.time_code(now, code, tally));
         }
@@ -168,7 +179,7 @@ impl Judge {
     ) -> Option<&'static str> {
         let expected = self.next_number.replace(code.number.saturating_add(1));
         // What was sent before the viewer asked comes from a cache; its age says nothing of the server.
-        if code.sent_us >= self.asked.wall_us {
+        if self.is_timed && code.sent_us >= self.asked.wall_us {
             tally.latency(Duration::from_micros(
                 now.wall_us.saturating_sub(code.sent_us),
             ));
@@ -225,7 +236,10 @@ mod tests {
     /// Judges bodies that arrive when their timestamps say.
     fn judge(bodies: &[((TagKind, &[u8]), u32)]) -> (Tally, Vec<&'static str>) {
         let asked = Arrival::now();
-        let (mut judge, mut tally) = (Judge::new(asked, Duration::from_millis(100)), Tally::new());
+        let (mut judge, mut tally) = (
+            Judge::new(asked, Duration::from_millis(100), true),
+            Tally::new(),
+        );
         tally.measuring = true;
         for ((kind, head), ms) in bodies {
             let now = Arrival {
@@ -307,7 +321,7 @@ mod tests {
     #[test]
     fn latency_counts_what_was_sent_since_the_viewer_asked() {
         let asked = Arrival::now();
-        let (mut judge, mut tally) = (Judge::new(asked, Duration::ZERO), Tally::new());
+        let (mut judge, mut tally) = (Judge::new(asked, Duration::ZERO, true), Tally::new());
         tally.measuring = true;
         judge.receive(asked, AVCC.0, 0, AVCC.1, &mut tally);
         for (number, sent, arrived) in [
@@ -330,7 +344,7 @@ mod tests {
     #[test]
     fn lateness_is_measured_from_the_best_picture() {
         let asked = Arrival::now();
-        let (mut judge, mut tally) = (Judge::new(asked, Duration::ZERO), Tally::new());
+        let (mut judge, mut tally) = (Judge::new(asked, Duration::ZERO, true), Tally::new());
         tally.measuring = true;
         judge.receive(asked, AVCC.0, 0, AVCC.1, &mut tally);
         // A burst of two seconds, then one picture in time and one 300 ms late.

@@ -55,6 +55,9 @@ pub struct Plan {
     pub duration: Duration,
     /// Media that a viewer holds before it plays; none for what is usual with the protocol.
     pub buffer: Option<Duration>,
+    /// How often viewers of RTMP and FLV read, but for a tenth of them that read at once and take the times; none if all
+    /// read at once.
+    pub round: Option<Duration>,
     /// Whether viewers of LL-HLS fetch media, and not only the playlist of pictures.
     pub fetches: bool,
     /// Threads; none for one on each core that we may use.
@@ -175,12 +178,16 @@ impl Crowd {
             let seats: Vec<_> = (index..plan.viewers)
                 .step_by(count)
                 .filter_map(|number| {
+                    let round = plan.round.filter(|_| !viewer::is_witness(number));
+                    let buffer = plan.buffer.unwrap_or(plan.protocol.usual_buffer());
                     Some(Seat {
                         number,
                         protocol: plan.protocol,
                         address: Arc::clone(addresses.get(number % addresses.len())?),
                         route: Arc::clone(&route),
-                        buffer: plan.buffer.unwrap_or(plan.protocol.usual_buffer()),
+                        // What waits for its round is there already.
+                        buffer: buffer + round.unwrap_or_default(),
+                        round,
                         fetches: plan.fetches,
                         tally: Arc::clone(&tally),
                         shared: Arc::clone(&shared),

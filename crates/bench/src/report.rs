@@ -11,6 +11,7 @@ use crate::{
     load::{Outcome, Plan},
     publish,
     tally::Counters,
+    viewer::WITNESS_EVERY,
 };
 
 /// Share of our cores beyond which we may have been too slow to read what the server sent.
@@ -33,6 +34,9 @@ pub struct Report {
     pub ramp_s: f64,
     /// Seconds that were measured behind it.
     pub measured_s: f64,
+    /// Milliseconds between two reads of a viewer, but for one in [`WITNESS_EVERY`], which take the times; none if all read
+    /// at once.
+    pub round_ms: Option<f64>,
     /// Plain sums over all viewers and the whole time.
     pub totals: Counters,
     /// What was not whole, not in order, refused or broken off, and how often.
@@ -43,6 +47,8 @@ pub struct Report {
     pub latency_ms: Option<Percentiles>,
     /// How much later than its best picture a viewer got each one.
     pub lateness_ms: Option<Percentiles>,
+    /// From the request for a segment or a part to the first byte of the answer.
+    pub answer_ms: Option<Percentiles>,
     /// From the request for a segment or a part to its last byte.
     pub fetch_ms: Option<Percentiles>,
     /// How much later than the first viewer others got the same playlist, of those that were waited for.
@@ -120,11 +126,13 @@ impl Report {
             viewers: plan.viewers,
             ramp_s: plan.ramp.as_secs_f64(),
             measured_s: seconds,
+            round_ms: plan.round.map(|round| round.as_secs_f64() * 1e3),
             totals: tally.counters,
             errors: tally.errors.clone(),
             first_key_ms: tally.first_key.percentiles(),
             latency_ms: tally.latency.percentiles(),
             lateness_ms: tally.lateness.percentiles(),
+            answer_ms: tally.answer.percentiles(),
             fetch_ms: tally.fetch.percentiles(),
             release_ms: tally.release.percentiles(),
             mbit_per_s: if measured.is_zero() {
@@ -188,6 +196,10 @@ impl Report {
             "served",
             format!("{} of {} viewers", totals.viewers_served, self.viewers),
         );
+        if let Some(ms) = self.round_ms {
+            let timed = format!("every {ms:.0} ms; times are of one viewer in {WITNESS_EVERY}");
+            rows.put("read", timed);
+        }
         rows.put("errors", self.errors.values().sum::<u64>());
         for (error, count) in &self.errors {
             rows.put("", format!("{count} × {error}"));
@@ -226,6 +238,7 @@ impl Report {
         rows.percentiles("first key frame", self.first_key_ms);
         rows.percentiles("latency", self.latency_ms);
         rows.percentiles("lateness", self.lateness_ms);
+        rows.percentiles("first byte", self.answer_ms);
         rows.percentiles("fetch", self.fetch_ms);
         rows.percentiles("release after the first", self.release_ms);
         rows.put("throughput", format!("{:.1} Mbit/s", self.mbit_per_s));
@@ -353,6 +366,7 @@ mod tests {
             ramp: Duration::from_secs(1),
             duration: Duration::from_secs(10),
             buffer: None,
+            round: None,
             fetches: true,
             threads: None,
             sources: Vec::new(),
@@ -399,6 +413,18 @@ mod tests {
         ] {
             assert!(markdown.contains(line), "{markdown}");
         }
+    }
+
+    #[test]
+    fn rounds_are_said() {
+        let slow = Plan {
+            round: Some(Duration::from_millis(100)),
+            ..plan()
+        };
+        let markdown = |plan: &Plan| Report::new("flv", plan, &outcome(4.0, 1)).to_markdown();
+        let line = "| read | every 100 ms; times are of one viewer in 10 |\n";
+        assert!(markdown(&slow).contains(line), "{}", markdown(&slow));
+        assert!(!markdown(&plan()).contains("| read |"));
     }
 
     #[test]

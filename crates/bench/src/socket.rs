@@ -1,13 +1,13 @@
 //! Sockets of the load generator, many thousands of them.
 //!
-//! Owns: connecting, source addresses (each has some 28 000 ports), the limit on descriptors, and one read buffer for
-//! all sockets of a thread. Does not own: protocols.
+//! Owns: connecting, source addresses (each has some 28 000 ports), the limit on descriptors, one read buffer for all
+//! sockets of a thread, and when a stream is read. Does not own: protocols.
 
 use std::{
     cell::RefCell,
     future::poll_fn,
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    io::{self, Read as _, Write as _},
+    net::{self, IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     task::ready,
     time::Duration,
@@ -15,9 +15,9 @@ use std::{
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
-    io::{AsyncRead as _, ReadBuf},
+    io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
     net::{TcpSocket, TcpStream},
-    time::timeout,
+    time::{Interval, MissedTickBehavior, interval, timeout},
 };
 
 /// How long a connection may take to be accepted.
@@ -98,6 +98,64 @@ pub async fn read<T>(socket: &mut TcpStream, mut take: impl FnMut(&[u8]) -> T) -
         })
     })
     .await
+}
+
+/// Where a stream comes from.
+#[derive(Debug)]
+pub(crate) enum Inlet {
+    /// What comes is read at once.
+    Eager(TcpStream),
+    /// What has gathered is read now and then. No event queue knows of the socket, so that what arrives wakes nobody: that
+    /// costs the most, where there are many thousands.
+    InRounds {
+        socket: net::TcpStream,
+        rounds: Interval,
+    },
+}
+
+impl Inlet {
+    /// From now on it is read once in `every`.
+    pub(crate) fn slow_down(self, every: Duration) -> io::Result<Self> {
+        let Self::Eager(socket) = self else {
+            return Ok(self);
+        };
+        // It stays non-blocking.
+        let socket = socket.into_std()?;
+        let mut rounds = interval(every);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self::InRounds { socket, rounds })
+    }
+
+    /// As [`read`], when it is time.
+    pub(crate) async fn read<T>(&mut self, mut take: impl FnMut(&[u8]) -> T) -> io::Result<T> {
+        let (socket, rounds) = match self {
+            Self::Eager(socket) => return read(socket, take).await,
+            Self::InRounds { socket, rounds } => (socket, rounds),
+        };
+        loop {
+            rounds.tick().await;
+            let taken: io::Result<T> = BUFFER.with_borrow_mut(|buffer| {
+                let len = socket.read(buffer)?;
+                if len == buffer.len() {
+                    // There may be more.
+                    rounds.reset_immediately();
+                }
+                Ok(take(buffer.get(..len).unwrap_or_default()))
+            });
+            match taken {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                taken => return taken,
+            }
+        }
+    }
+
+    /// Sends an answer; in rounds it has to fit into the socket, as what viewers have to say does.
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Eager(socket) => socket.write_all(bytes).await,
+            Self::InRounds { socket, .. } => socket.write_all(bytes),
+        }
+    }
 }
 
 /// Asks the system for as many descriptors as it grants.

@@ -70,6 +70,8 @@ pub struct Tally {
     pub latency: Histogram,
     /// How much later than its best picture a viewer got each one.
     pub lateness: Histogram,
+    /// How long segments and parts took from request to the first byte of the answer.
+    pub answer: Histogram,
     /// How long segments and parts took from request to last byte.
     pub fetch: Histogram,
     /// How much later than the first viewer others got the same playlist that all had waited for.
@@ -89,6 +91,7 @@ impl Tally {
             first_key: Histogram::default(),
             latency: Histogram::default(),
             lateness: Histogram::default(),
+            answer: Histogram::default(),
             fetch: Histogram::default(),
             release: Histogram::default(),
             lag: Histogram::default(),
@@ -129,9 +132,10 @@ impl Tally {
         }
     }
 
-    /// Counts how long a segment took.
-    pub fn fetched(&mut self, took: Duration) {
+    /// Counts how long a segment took, and the first byte of its answer.
+    pub fn fetched(&mut self, answer: Duration, took: Duration) {
         if self.measuring {
+            self.answer.record(answer);
             self.fetch.record(took);
         }
     }
@@ -159,6 +163,7 @@ impl Tally {
         self.first_key.merge(&other.first_key);
         self.latency.merge(&other.latency);
         self.lateness.merge(&other.lateness);
+        self.answer.merge(&other.answer);
         self.fetch.merge(&other.fetch);
         self.release.merge(&other.release);
         self.lag.merge(&other.lag);

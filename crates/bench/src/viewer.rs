@@ -20,13 +20,22 @@ use tokio::sync::watch;
 use weir_proto::rtmp as rtmp_proto;
 
 use crate::{
-    flv as flv_checker, http, judge::Arrival, shared::Shared, socket::Route, tally::Tally,
+    flv as flv_checker, http,
+    judge::{Arrival, Judge},
+    shared::Shared,
+    socket::Route,
+    tally::Tally,
     websocket,
 };
 
-/// One viewer in so many keeps digests of all that it gets, and fetches segments as a whole beside their parts: all of
-/// them would spend more on that than on their sockets.
-const WITNESS_EVERY: usize = 10;
+/// One viewer in so many keeps digests of all that it gets, fetches segments as a whole beside their parts, and reads a
+/// stream at once when others do in rounds: all of them would spend more on that than on their sockets.
+pub(crate) const WITNESS_EVERY: usize = 10;
+
+/// Whether the viewer with that number is a witness.
+pub(crate) fn is_witness(number: usize) -> bool {
+    number.is_multiple_of(WITNESS_EVERY)
+}
 
 /// What viewers speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +111,9 @@ pub(crate) struct Seat {
     pub(crate) route: Arc<Route>,
     /// What its model of a player holds before it begins.
     pub(crate) buffer: Duration,
+    /// How often it reads, once it has a picture; whenever something comes if none. Players of segments ask for what
+    /// they get, and read at once.
+    pub(crate) round: Option<Duration>,
     /// Whether it fetches media, and not only the playlist of pictures.
     pub(crate) fetches: bool,
     pub(crate) tally: Arc<Mutex<Tally>>,
@@ -113,7 +125,12 @@ pub(crate) struct Seat {
 impl Seat {
     /// Whether it is one of those that look at every byte. What they find is found for all.
     fn is_witness(&self) -> bool {
-        self.number.is_multiple_of(WITNESS_EVERY)
+        is_witness(self.number)
+    }
+
+    /// The judge of a stream; what is not read at once says nothing of when it came.
+    fn judge(&self, asked: Arrival) -> Judge {
+        Judge::new(asked, self.buffer, self.round.is_none())
     }
 }
 

@@ -48,7 +48,7 @@ impl Connection {
         let mut url = url.clone();
         for _ in 0..REDIRECTS_MAX {
             let mut text = Vec::new();
-            let head = self
+            let (head, _) = self
                 .get(&url, |bytes| {
                     if text.len() + bytes.len() > TEXT_LEN_MAX {
                         return Err(Error::Refused("the playlist is too long".to_owned()));
@@ -79,7 +79,7 @@ impl Connection {
     ) -> Result<segment::Checker, Error> {
         let asked = Instant::now();
         let mut checker = segment::Checker::default();
-        let head = self
+        let (head, answered) = self
             .get(url, |bytes| {
                 checker.read(bytes);
                 if let Some(digest) = &mut digest {
@@ -93,19 +93,19 @@ impl Connection {
             return Err(http::Error::Status(head.status).into());
         }
         let mut tally = self.tally.lock();
-        tally.fetched(asked.elapsed());
+        tally.fetched(answered.saturating_duration_since(asked), asked.elapsed());
         if let Err(problem) = checker.finish() {
             tally.error(problem);
         }
         Ok(checker)
     }
 
-    /// Makes a request; `take` gets the body of the answer.
+    /// Makes a request; `take` gets the body of the answer, whose first byte came when the result says.
     async fn get(
         &mut self,
         url: &Url,
         mut take: impl FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<Head, Error> {
+    ) -> Result<(Head, Instant), Error> {
         // A server may close an idle connection at any time; then the request is made once more.
         if let Some(socket) = self.socket.take() {
             match self.exchange(socket, url, &mut take).await {
@@ -129,14 +129,15 @@ impl Connection {
         mut socket: TcpStream,
         url: &Url,
         take: &mut impl FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<Head, (Error, bool)> {
+    ) -> Result<(Head, Instant), (Error, bool)> {
         let request = url.get("");
         let sent = socket.write_all(request.as_bytes()).await;
         sent.map_err(|error| (error.into(), false))?;
-        let (mut collected, mut head) = (Vec::new(), None::<Head>);
+        let (mut collected, mut head, mut answered) = (Vec::new(), None::<Head>, None);
         loop {
             let tally = &self.tally;
             let read = socket::read(&mut socket, |bytes| {
+                answered.get_or_insert_with(Instant::now);
                 tally.lock().read(bytes.len());
                 receive(bytes, &mut collected, &mut head, take)
             });
@@ -145,12 +146,12 @@ impl Connection {
             match read {
                 Err(error) => return Err((error, has_begun(&head))),
                 Ok(false) => {}
-                Ok(true) => match head {
-                    Some(head) => {
+                Ok(true) => match head.zip(answered) {
+                    Some((head, answered)) => {
                         if head.body.has_ended() && !head.closes {
                             self.socket = Some(socket);
                         }
-                        return Ok(head);
+                        return Ok((head, answered));
                     }
                     None => return Err((Error::Closed, false)),
                 },

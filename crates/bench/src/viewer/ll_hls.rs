@@ -374,6 +374,7 @@ mod tests {
                 address: Arc::new(Address::Http(url)),
                 route: Arc::new(route.expect("an address needs no resolving")),
                 buffer: Duration::ZERO,
+                round: None,
                 fetches: true,
                 tally: Arc::clone(&tally),
                 shared: Arc::clone(shared),

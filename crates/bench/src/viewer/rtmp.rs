@@ -3,11 +3,10 @@
 //! Owns: driving the client of [`weir_proto`] with a socket. Messages are put together from chunks, so this viewer
 //! copies what it gets, as every player of RTMP does. Does not own: the protocol.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt as _;
 use weir_media::{Kind, container::flv::TagKind};
 use weir_proto::rtmp::client::{Client, Config, Event};
 
@@ -15,7 +14,7 @@ use super::{Error, Seat};
 use crate::{
     flv::BODY_HEAD_LEN,
     judge::{Arrival, Judge},
-    socket::{self, Route},
+    socket::{Inlet, Route},
     tally::Tally,
 };
 
@@ -23,6 +22,7 @@ use crate::{
 pub(super) struct Viewer {
     number: usize,
     route: Arc<Route>,
+    round: Option<Duration>,
     tally: Arc<Mutex<Tally>>,
     judge: Judge,
 }
@@ -32,40 +32,52 @@ impl Viewer {
         Self {
             number: seat.number,
             route: Arc::clone(&seat.route),
+            round: seat.round,
             tally: Arc::clone(&seat.tally),
-            judge: Judge::new(asked, seat.buffer),
+            judge: seat.judge(asked),
         }
     }
 
     /// Plays until the server ends it.
     pub(super) async fn watch(&mut self, config: &Arc<Config>) -> Result<(), Error> {
         let connected = self.route.connect(self.number).await;
-        let mut socket = connected.map_err(Error::Connect)?;
+        let mut inlet = Inlet::Eager(connected.map_err(Error::Connect)?);
         // Nothing is pinged: what a viewer gets shows whether the server lives.
         let mut client = Client::new(Arc::clone(config), self.number as u64, 0);
         loop {
             if let Some(output) = client.poll_output() {
-                socket.write_all(&output).await?;
+                inlet.write_all(&output).await?;
             }
             if client.should_close() {
                 return Ok(());
             }
-            let input = socket::read(&mut socket, Bytes::copy_from_slice).await?;
+            let input = inlet.read(Bytes::copy_from_slice).await?;
             if input.is_empty() {
                 return Ok(());
             }
-            let mut tally = self.tally.lock();
-            tally.read(input.len());
-            client.handle_input(input);
-            let now = Arrival::now();
-            let next = |client: &mut Client| {
-                let event = client.poll_event();
-                event.map_err(|error| Error::Rtmp(error.to_string()))
-            };
-            while let Some(event) = next(&mut client)? {
-                receive(now, &event, &mut self.judge, &mut tally)?;
+            self.take(&mut client, input)?;
+            if self.judge.is_served()
+                && let Some(every) = self.round.take()
+            {
+                inlet = inlet.slow_down(every)?;
             }
         }
+    }
+
+    /// Takes bytes from the socket.
+    fn take(&mut self, client: &mut Client, input: Bytes) -> Result<(), Error> {
+        let mut tally = self.tally.lock();
+        tally.read(input.len());
+        client.handle_input(input);
+        let now = Arrival::now();
+        let next = |client: &mut Client| {
+            let event = client.poll_event();
+            event.map_err(|error| Error::Rtmp(error.to_string()))
+        };
+        while let Some(event) = next(client)? {
+            receive(now, &event, &mut self.judge, &mut tally)?;
+        }
+        Ok(())
     }
 
     /// The watching is over, with an error if it was not to be.

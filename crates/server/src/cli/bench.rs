@@ -94,6 +94,8 @@ enum Command {
         #[command(flatten)]
         source: SourceArguments,
         #[command(flatten)]
+        rounds: Rounds,
+        #[command(flatten)]
         time: Time,
         #[command(flatten)]
         output: Output,
@@ -110,6 +112,8 @@ struct Viewers {
     /// Streams that viewers take in turn, if the URL has {n} in it
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = count)]
     streams: usize,
+    #[command(flatten)]
+    rounds: Rounds,
     #[command(flatten)]
     time: Time,
     /// Process of the server, to measure its processor time and memory; may be repeated
@@ -142,6 +146,13 @@ struct SourceArguments {
     /// Leave the sound out
     #[arg(long)]
     mute: bool,
+}
+
+#[derive(Debug, Args)]
+struct Rounds {
+    /// Milliseconds between two reads of a viewer of FLV or RTMP; a tenth read at once and take the times [default: all read at once]
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    round_ms: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -219,12 +230,14 @@ impl Command {
                 viewers,
                 cadence_ms,
                 source,
+                rounds,
                 time,
                 output,
             } => {
                 let options = floor::Options {
                     viewers,
                     cadence: Duration::from_millis(cadence_ms.into()),
+                    round: rounds.round_ms,
                     ramp: time.ramp,
                     duration: time.duration,
                 };
@@ -247,6 +260,7 @@ impl Viewers {
             ramp: self.time.ramp,
             duration: self.time.duration,
             buffer: self.buffer_ms.map(|ms| Duration::from_millis(ms.into())),
+            round: self.rounds.round_ms,
             fetches,
             threads: self.threads,
             sources: self.sources,
@@ -309,6 +323,15 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("seconds from 0 to {SECONDS_MAX}"))
 }
 
+/// A time that is not none at all.
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    text.parse::<u32>()
+        .ok()
+        .filter(|ms| *ms > 0)
+        .map(|ms| Duration::from_millis(ms.into()))
+        .ok_or_else(|| "whole milliseconds above 0".to_owned())
+}
+
 /// Bits a second, with `k` or `M` for thousands and millions.
 fn bits(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.strip_suffix(['k', 'K']) {
@@ -366,7 +389,9 @@ mod tests {
                 "publish rtmp://h/live/{n} --streams 5 --bitrate 1M --fps 25 --mute",
                 true,
             ),
-            ("floor --viewers 1000 --cadence-ms 100", true),
+            ("floor --viewers 1000 --cadence-ms 100 --round-ms 50", true),
+            ("rtmp rtmp://h/live/a --round-ms 100", true),
+            ("rtmp rtmp://h/live/a --round-ms 0", false),
             ("", false),
             ("flv", false),
             ("flv http://h/a.flv --viewers 0", false),

@@ -36,9 +36,12 @@ fn nothing_is_wrong_over_any_protocol() {
         ("hls", weir.http_url("/live/load{n}.m3u8")),
         ("ll-hls", weir.http_url("/live/load{n}/index.m3u8")),
         ("dash", weir.http_url("/live/load{n}.mpd")),
+        // Most of them do not read at once.
+        ("flv --round-ms 100", weir.http_url("/live/load{n}.flv")),
+        ("rtmp --round-ms 100", weir.rtmp_url("load{n}")),
     ];
     let running = urls.map(|(protocol, url)| {
-        let file = dir.path().join(protocol);
+        let file = dir.path().join(protocol.replace(' ', "-"));
         let watching = bench(&format!(
             "{protocol} {url} --streams {STREAMS} --viewers {VIEWERS} --ramp 1 --duration 5 --pid {} --json {}",
             weir.pid(),
