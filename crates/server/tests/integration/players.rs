@@ -8,8 +8,9 @@ use crate::support::{Weir, player};
 
 /// How long each plays after it has started.
 const PLAYED_S: u32 = 60;
-/// `currentTime` advances at least so much in that time: players that are closer to live than they want play a little slower.
-const ADVANCE_S_MIN: f64 = 0.9 * PLAYED_S as f64;
+/// `currentTime` advances at least so much in that time: players that are closer to live than they want play slower, and
+/// where four browsers share a core or two, waits too short for a stall add up.
+const ADVANCE_S_MIN: f64 = 0.75 * PLAYED_S as f64;
 
 #[test]
 fn e2e_hls_plays_for_a_minute() {
