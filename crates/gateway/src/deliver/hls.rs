@@ -20,7 +20,7 @@ use axum::{
     extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, get},
 };
 use serde::Deserialize;
 use weir_hub::Role;
@@ -146,43 +146,39 @@ struct KnownQuery {
 
 /// The routes for a CDN: the same subtree below the name alone, and below `/live`.
 pub(super) fn cdn_router(context: Context) -> Router {
-    let subtree = Router::new()
-        .route("/playlist.m3u8", get(multivariant).options(preflight))
-        .merge(subtree());
-    Router::new()
-        .nest("/{name}", subtree.clone())
-        .nest("/live/{name}", subtree)
+    let below = |prefix| below(prefix, get(multivariant));
+    below("/{name}")
+        .merge(below("/live/{name}"))
         .with_state(context)
 }
 
 /// The routes of HLS. Every prefix that users know holds the same subtree, in which all URIs are relative.
 pub(super) fn router(context: Context) -> Router {
-    let classic = Router::new()
-        .route("/playlist.m3u8", get(ts_multivariant).options(preflight))
-        .merge(subtree());
-    // Here `playlist.m3u8` is what `index.m3u8` is elsewhere.
-    let packager = Router::new()
-        .route("/playlist.m3u8", get(multivariant).options(preflight))
-        .merge(subtree());
-    Router::new()
-        .nest("/live/{name}", classic.clone())
-        .nest("/api/v1/hls/{name}", classic)
-        .nest("/streams/{name}", packager)
+    let classic = |prefix| below(prefix, get(ts_multivariant));
+    classic("/live/{name}")
+        .merge(classic("/api/v1/hls/{name}"))
+        // Here `playlist.m3u8` is what `index.m3u8` is elsewhere.
+        .merge(below("/streams/{name}", get(multivariant)))
         .with_state(context)
 }
 
-fn subtree() -> Router<Context> {
-    Router::new()
-        .route("/index.m3u8", get(multivariant).options(preflight))
-        .route("/ts.m3u8", get(ts_media).options(preflight))
-        .route("/manifest.mpd", get(dash::manifest).options(preflight))
-        .route("/{object}", get(ts_object).options(preflight))
-        .route("/{rendition}/index.m3u8", get(media).options(preflight))
-        .route(
-            "/{rendition}/rewind.m3u8",
-            get(rewind::media).options(preflight),
-        )
-        .route("/{rendition}/{object}", get(object).options(preflight))
+/// The subtree below a prefix. Its routes are written out in full: a nested router would make a URI without the prefix
+/// for each request.
+fn below(prefix: &str, playlist: MethodRouter<Context>) -> Router<Context> {
+    let routes = [
+        ("playlist.m3u8", playlist),
+        ("index.m3u8", get(multivariant)),
+        ("ts.m3u8", get(ts_media)),
+        ("manifest.mpd", get(dash::manifest)),
+        ("{object}", get(ts_object)),
+        ("{rendition}/index.m3u8", get(media)),
+        ("{rendition}/rewind.m3u8", get(rewind::media)),
+        ("{rendition}/{object}", get(object)),
+    ];
+    let add = |router: Router<Context>, (path, answer): (_, MethodRouter<Context>)| {
+        router.route(&format!("{prefix}/{path}"), answer.options(preflight))
+    };
+    routes.into_iter().fold(Router::new(), add)
 }
 
 /// Answers `/live/{name}.m3u8` and `/live/{name}.mpd`: a session for the viewer, and where its playlist or manifest is,
