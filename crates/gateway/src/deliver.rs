@@ -14,7 +14,7 @@ pub mod ws_flv;
 
 use axum::{
     Router,
-    extract::{Path, Query, Request, State},
+    extract::{FromRequest as _, Path, Query, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -23,6 +23,7 @@ use serde::Deserialize;
 use weir_media::StreamName;
 
 use crate::{Gateway, on_demand::Missing};
+use hls::Asker;
 use viewer::Container;
 
 /// When to try again on a server that runs as many streams as it may.
@@ -30,15 +31,20 @@ const RETRY_AFTER_FULL_S: HeaderValue = HeaderValue::from_static("10");
 
 /// What browsers of other origins may do with media: everything (CONFORMANCE H24, V1).
 pub(crate) fn cors() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(2);
+    insert_cors(&mut headers);
+    headers
+}
+
+/// As [`cors`], into the headers of an answer.
+fn insert_cors(headers: &mut HeaderMap) {
     const EXPOSED: HeaderValue =
         HeaderValue::from_static("Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges");
-    let mut headers = HeaderMap::with_capacity(2);
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_ORIGIN,
         HeaderValue::from_static("*"),
     );
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    headers
 }
 
 /// The answer to a CORS preflight: 204, to be remembered for a day.
@@ -121,7 +127,6 @@ async fn live_or_playlist(
     State(context): State<hls::Context>,
     Path(file): Path<String>,
     options: Query<LiveOptions>,
-    asker: hls::Asker,
     request: Request,
 ) -> Response {
     let (name, protocol, target) = match file.rsplit_once('.') {
@@ -129,8 +134,13 @@ async fn live_or_playlist(
         Some((name, "mpd")) => (name, dash::PROTOCOL, "manifest.mpd"),
         _ => return live(State(context.gateway), Path(file), options, request).await,
     };
-    let redirected = hls::redirect(context, protocol, name, target, asker);
-    redirected.await.into_response()
+    match Asker::from_request(request, &()).await {
+        Ok(asker) => {
+            let redirected = hls::redirect(context, protocol, name, target, asker);
+            redirected.await.into_response()
+        }
+        Err(refused) => refused.into_response(),
+    }
 }
 
 /// `/live/{name}.flv`, `/live/{name}.ts` and both without `/live`: what the extension says. FLV goes over a WebSocket

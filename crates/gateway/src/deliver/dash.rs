@@ -53,8 +53,9 @@ pub(super) async fn manifest(
     let start = asker.start()?;
     let (name, published) = context.published(PROTOCOL, &name).await?;
     context.watch(PROTOCOL, &name, &asker)?;
+    let terms = asker.terms();
     let respond =
-        |manifest: &Playlist| context.text(manifest, dash::MEDIA_TYPE, Freshness::Present, &asker);
+        |manifest: &Playlist| context.text(manifest, dash::MEDIA_TYPE, Freshness::Present, &terms);
     Ok(match start {
         Some(start) => respond(&published.rewind_manifest(start)),
         None => respond(published.manifest()),

@@ -3,6 +3,7 @@
 //! Owns: the routes below `/live/{name}/`, their headers (CONFORMANCE H19–H24), waiting for a stream that has just
 //! started, and the sessions of viewers. Does not own: playlists and objects ([`crate::derive::hls`]).
 
+mod asker;
 mod blocked;
 mod cmcd;
 mod object;
@@ -10,19 +11,18 @@ mod rewind;
 mod viewers;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{
     Router,
-    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
-use serde::Deserialize;
 use weir_hub::Role;
 use weir_media::{Kind, StreamName};
 use weir_package::{
@@ -35,15 +35,15 @@ use weir_package::{
     window::{Part, Rendition, Snapshot},
 };
 
-use super::{conditions, cors, dash, preflight, refuse, refuse_missing};
+use super::{conditions, cors, dash, insert_cors, preflight, refuse, refuse_missing};
 use crate::{
     Gateway,
     derive::hls::{Outputs, Playlist, Published, TS_VARIANT, Updates},
-    net::client::Peer,
 };
+pub(super) use asker::{Asker, Terms};
 use blocked::Blocked;
 pub(super) use object::{CACHE as CACHE_OBJECT, Object};
-use viewers::{Asks, Kicked};
+use viewers::Kicked;
 pub use viewers::{Identity, Viewers};
 
 /// The label of the protocol in sessions, logs and metrics.
@@ -58,6 +58,10 @@ const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
 /// How long the answer to a request that waited may be kept, in target durations (CONFORMANCE 2.2): nobody asks for it
 /// any more when the playlist has moved on by that much.
 const CACHE_RELOADED_TARGETS: i64 = 6;
+
+/// Header fields of an answer that holds a playlist or a manifest, with the one that every answer has: room for all of them
+/// is made at once.
+const TEXT_HEADERS_MAX: usize = 9;
 
 /// What the handlers need.
 #[derive(Debug, Clone)]
@@ -99,49 +103,6 @@ impl Face {
             }
         }
     }
-}
-
-/// Who asks for a playlist.
-pub(super) struct Asker {
-    hls_ctx: Option<String>,
-    start: Option<String>,
-    query: Option<String>,
-    peer: IpAddr,
-    pub(super) headers: HeaderMap,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Asker {
-    type Rejection = QueryRejection;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, QueryRejection> {
-        let Query(known) = Query::<KnownQuery>::from_request_parts(parts, state).await?;
-        // Every connection says who its peer is.
-        let peer = parts.extensions.get();
-        Ok(Self {
-            hls_ctx: known.hls_ctx,
-            start: known.start,
-            query: parts.uri.query().map(str::to_owned),
-            peer: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(addr)| *addr),
-            headers: parts.headers.clone(),
-        })
-    }
-}
-
-impl Asker {
-    fn asks(&self, protocol: &'static str) -> Asks<'_> {
-        Asks {
-            protocol,
-            hls_ctx: self.hls_ctx.as_deref(),
-            peer: self.peer,
-            headers: &self.headers,
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct KnownQuery {
-    hls_ctx: Option<String>,
-    start: Option<String>,
 }
 
 /// The routes for a CDN: the same subtree below the name alone, and below `/live`.
@@ -217,7 +178,7 @@ async fn multivariant(
     let (name, published) = context.published(PROTOCOL, &name).await?;
     let query = context.session_query(PROTOCOL, &name, &asker)?;
     let text = rewind::multivariant(&published.snapshot, start, &query);
-    Ok(context.playlist(&Playlist::new(text), Freshness::Present, &asker))
+    Ok(context.playlist(&Playlist::new(text), Freshness::Present, &asker.terms()))
 }
 
 async fn media(
@@ -228,17 +189,19 @@ async fn media(
     let (name, mut published) = context.published(PROTOCOL, &name).await?;
     context.watch(PROTOCOL, &name, &asker)?;
     let reload = reload(&published, &asker)?;
+    let (peer, terms) = (asker.peer, asker.terms());
+    drop(asker);
     let mut freshness = Freshness::Present;
     if let Some(at) = reload.at
         && published.low_latency
     {
         (published, freshness) = context
-            .reloaded(&name, published, &rendition, at, &asker)
+            .reloaded(&name, published, &rendition, at, peer)
             .await?;
     }
     let rendition = published.snapshot.rendition(&rendition);
     let found = rendition.and_then(|rendition| published.playlist(rendition, reload.skip));
-    Ok(context.playlist(found.ok_or_else(not_found)?, freshness, &asker))
+    Ok(context.playlist(found.ok_or_else(not_found)?, freshness, &terms))
 }
 
 /// What a request for a media playlist asks for.
@@ -247,7 +210,7 @@ fn reload(published: &Published, asker: &Asker) -> Result<Reload, Refused> {
     if published.snapshot.ended {
         return Ok(Reload::default());
     }
-    let reload = Reload::parse(asker.query.as_deref().unwrap_or(""));
+    let reload = Reload::parse(asker.query());
     Ok(reload.map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?)
 }
 
@@ -312,7 +275,7 @@ async fn ts_multivariant(
     let query = context.session_query(PROTOCOL, &name, &asker)?;
     let text = hls::ts_multivariant(&published.snapshot, TS_VARIANT, &query);
     let text = Playlist::new(text.ok_or_else(not_found)?);
-    Ok(context.playlist(&text, Freshness::Present, &asker))
+    Ok(context.playlist(&text, Freshness::Present, &asker.terms()))
 }
 
 async fn ts_media(
@@ -323,7 +286,7 @@ async fn ts_media(
     let (name, published) = context.published_ts(&name).await?;
     context.watch(PROTOCOL, &name, &asker)?;
     let found = published.ts_playlist().ok_or_else(not_found)?;
-    Ok(context.playlist(found, Freshness::Present, &asker))
+    Ok(context.playlist(found, Freshness::Present, &asker.terms()))
 }
 
 async fn ts_object(
@@ -406,7 +369,7 @@ impl Context {
         asker: &Asker,
     ) -> Result<(), Refused> {
         if self.face == Face::Cdn {
-            let sid = cmcd::session_id(asker.query.as_deref(), &asker.headers);
+            let sid = cmcd::session_id(asker.query(), &asker.headers);
             self.viewers
                 .note_behind_cdn(name, sid.as_deref(), Instant::now());
             return Ok(());
@@ -416,8 +379,8 @@ impl Context {
         Ok(watched.map_err(refuse_kicked)?)
     }
 
-    fn playlist(&self, playlist: &Playlist, freshness: Freshness, asker: &Asker) -> Response {
-        self.text(playlist, hls::MEDIA_TYPE, freshness, asker)
+    fn playlist(&self, playlist: &Playlist, freshness: Freshness, terms: &Terms) -> Response {
+        self.text(playlist, hls::MEDIA_TYPE, freshness, terms)
     }
 
     /// The answer that holds a playlist or a manifest.
@@ -426,34 +389,33 @@ impl Context {
         playlist: &Playlist,
         media_type: &'static str,
         freshness: Freshness,
-        asker: &Asker,
+        terms: &Terms,
     ) -> Response {
-        let request = &asker.headers;
-        let accepted = request
-            .get(header::ACCEPT_ENCODING)
-            .and_then(|value| value.to_str().ok());
-        let compressed = accepted.is_some_and(accepts_gzip) && !playlist.gzip.is_empty();
-        let validators = [
-            (header::CACHE_CONTROL, self.face.cache_control(freshness)),
-            (header::VARY, HeaderValue::from_static("Accept-Encoding")),
-            (header::ETAG, playlist.etag.clone()),
-            (header::ACCEPT_RANGES, HeaderValue::from_static("none")),
-        ];
-        if playlist
-            .etag
-            .to_str()
-            .is_ok_and(|etag| conditions::is_known(request, etag))
-        {
-            return (StatusCode::NOT_MODIFIED, validators, cors()).into_response();
-        }
-        let media_type = [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))];
-        if compressed {
-            let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
-            let body = playlist.gzip.clone();
-            (validators, media_type, encoding, cors(), body).into_response()
+        let mut headers = HeaderMap::with_capacity(TEXT_HEADERS_MAX);
+        headers.insert(header::CACHE_CONTROL, self.face.cache_control(freshness));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        headers.insert(header::ETAG, playlist.etag.clone());
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
+        insert_cors(&mut headers);
+        let etag = playlist.etag.to_str();
+        let mut answer = Response::default();
+        if etag.is_ok_and(|etag| conditions::is_known(&terms.if_none_match, etag)) {
+            *answer.status_mut() = StatusCode::NOT_MODIFIED;
         } else {
-            (validators, media_type, cors(), playlist.plain.clone()).into_response()
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+            let is_compressed = terms.gzip && !playlist.gzip.is_empty();
+            if is_compressed {
+                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            let body = if is_compressed {
+                &playlist.gzip
+            } else {
+                &playlist.plain
+            };
+            *answer.body_mut() = body.clone().into();
         }
+        *answer.headers_mut() = headers;
+        answer
     }
 
     /// What a stream has published; waits for the first segment of one that has just started.
@@ -494,7 +456,7 @@ impl Context {
         published: Arc<Published>,
         rendition: &str,
         at: At,
-        asker: &Asker,
+        peer: IpAddr,
     ) -> Result<(Arc<Published>, Freshness), Refused> {
         let target_s = published.snapshot.target_s;
         let reloaded = Freshness::Reloaded { target_s };
@@ -514,7 +476,7 @@ impl Context {
             .snapshot
             .rendition(rendition)
             .ok_or_else(not_found)?;
-        let _waiting = self.wait_for(name, known, asker)?;
+        let _waiting = self.wait_for(name, known, peer)?;
         let mut updates = self.outputs.get(name).ok_or_else(not_found)?;
         let is_there = |published: &Published| answer(published) != Reloaded::Later;
         if let Some(published) = blocked::wait(&mut updates, target_s, is_there).await {
@@ -568,7 +530,7 @@ impl Context {
         asker: &Asker,
         wanted: impl Fn(&Published) -> bool,
     ) -> Result<Arc<Published>, Refused> {
-        let _waiting = self.wait_for(name, rendition, asker)?;
+        let _waiting = self.wait_for(name, rendition, asker.peer)?;
         let mut updates = self.updates(name).ok_or_else(not_found)?;
         let target_s = updates.borrow().as_ref().map(|now| now.snapshot.target_s);
         let came = blocked::wait(&mut updates, target_s.unwrap_or(0), wanted).await;
@@ -584,10 +546,10 @@ impl Context {
         &self,
         name: &StreamName,
         rendition: &Rendition,
-        asker: &Asker,
+        peer: IpAddr,
     ) -> Result<blocked::Waiting, Refused> {
         let client = match self.face {
-            Face::Viewers => self.viewers.own_client(asker.asks(PROTOCOL)),
+            Face::Viewers => self.viewers.own_client(peer),
             Face::Cdn => None,
         };
         let entered = self.blocked.enter((name.clone(), rendition.name()), client);
@@ -683,18 +645,6 @@ fn find_ts_object(snapshot: &Snapshot, object: &str) -> Option<Object> {
     }
 }
 
-/// Whether `Accept-Encoding` names gzip without forbidding it (RFC 9110, section 12.5.3).
-fn accepts_gzip(accepted: &str) -> bool {
-    accepted.split(',').any(|coding| {
-        let mut pieces = coding.split(';').map(str::trim);
-        let named = pieces
-            .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-        let refused = pieces.any(|piece| matches!(piece, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-        named && !refused
-    })
-}
-
 fn refuse_kicked(kicked: Kicked) -> Response {
     refuse(StatusCode::FORBIDDEN, &kicked.to_string())
 }
@@ -713,23 +663,4 @@ fn refuse_for_now(reason: &str) -> Response {
 
 pub(super) fn not_found() -> Response {
     refuse(StatusCode::NOT_FOUND, "there is no such stream or object")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gzip_only_where_it_is_accepted() {
-        for (accepted, expected) in [
-            ("gzip", true),
-            ("deflate, GZIP;q=0.5", true),
-            ("gzip;q=0", false),
-            ("gzip; q=0.000", false),
-            ("br, identity", false),
-            ("", false),
-        ] {
-            assert_eq!(accepts_gzip(accepted), expected, "{accepted:?}");
-        }
-    }
 }

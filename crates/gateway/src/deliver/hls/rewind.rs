@@ -48,7 +48,11 @@ pub(super) async fn media(
     let reload = reload(&published, &asker)?;
     let rendition = published.snapshot.rendition(&rendition);
     let found = rendition.and_then(|known| published.rewind_playlist(known, reload.skip));
-    Ok(context.playlist(found.ok_or_else(not_found)?, Freshness::Present, &asker))
+    Ok(context.playlist(
+        found.ok_or_else(not_found)?,
+        Freshness::Present,
+        &asker.terms(),
+    ))
 }
 
 impl Context {
