@@ -6,6 +6,7 @@
 mod asker;
 mod blocked;
 mod cmcd;
+mod grants;
 mod object;
 mod rewind;
 mod viewers;
@@ -42,6 +43,7 @@ use crate::{
 };
 pub(super) use asker::{Asker, Terms};
 use blocked::Blocked;
+use grants::Grants;
 pub(super) use object::{CACHE as CACHE_OBJECT, Object};
 use viewers::Kicked;
 pub use viewers::{Identity, Viewers};
@@ -70,6 +72,7 @@ pub struct Context {
     outputs: Outputs,
     viewers: Viewers,
     blocked: Blocked,
+    grants: Grants,
     face: Face,
 }
 
@@ -332,6 +335,7 @@ impl Context {
             outputs,
             viewers,
             blocked: Blocked::new(blocked_per_client_max),
+            grants: Grants::default(),
             face: Face::Viewers,
         }
     }
@@ -425,13 +429,38 @@ impl Context {
         name: &str,
     ) -> Result<(StreamName, Arc<Published>), Refused> {
         let name = StreamName::parse(name).map_err(|_| not_found())?;
+        match self.at_hand(protocol, &name) {
+            Some(found) => Ok(found),
+            // Boxed: nearly no reload comes here, and each would have room for it.
+            None => Box::pin(self.asked_for(protocol, name)).await,
+        }
+    }
+
+    /// What a stream that runs has published, if it was granted a moment ago.
+    fn at_hand(
+        &self,
+        protocol: &'static str,
+        name: &StreamName,
+    ) -> Option<(StreamName, Arc<Published>)> {
+        let granted = self.grants.get(&(protocol, name.clone()), Instant::now())?;
+        let stream = self.gateway.running(&granted)?;
+        let published = self.outputs.of(&stream).borrow().clone()?;
+        Some((granted, published))
+    }
+
+    async fn asked_for(
+        &self,
+        protocol: &'static str,
+        name: StreamName,
+    ) -> Result<(StreamName, Arc<Published>), Refused> {
         let asked = self
             .gateway
             .requests
-            .ask(Role::Play, protocol, name, None)
+            .ask(Role::Play, protocol, name.clone(), None)
             .await;
         let granted =
             asked.map_err(|refusal| refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
+        let decided = Instant::now();
         let updates = match self.gateway.stream(&granted.name).await {
             Ok(stream) => self.outputs.of(&stream),
             // The playlist of a run that has ended stays for a while, with its end.
@@ -446,6 +475,9 @@ impl Context {
             sessions.open(Role::Play, protocol, granted.name.clone(), Instant::now())
         });
         let published = first(updates, |_| true).await?;
+        // Only of streams that there are: anybody can ask for any name.
+        let public = granted.name.clone();
+        self.grants.keep((protocol, name), public, decided);
         Ok((granted.name, published))
     }
 
