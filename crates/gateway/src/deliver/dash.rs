@@ -114,7 +114,7 @@ pub(super) async fn segment(
             Ok(object.respond(method, &asker.headers))
         }
         Some(Named::Open(msn)) => {
-            let updates = context.updates(name).ok_or_else(not_found)?;
+            let updates = context.updates(name, rendition).ok_or_else(not_found)?;
             let growing = Growing {
                 updates,
                 run: asked.run.to_owned(),

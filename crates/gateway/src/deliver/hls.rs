@@ -509,13 +509,14 @@ impl Context {
             .rendition(rendition)
             .ok_or_else(not_found)?;
         let _waiting = self.wait_for(name, known, peer)?;
-        let mut updates = self.outputs.get(name).ok_or_else(not_found)?;
+        let mut updates = self.updates(name, known).ok_or_else(not_found)?;
         let is_there = |published: &Published| answer(published) != Reloaded::Later;
         if let Some(published) = blocked::wait(&mut updates, target_s, is_there).await {
             return Ok((published, reloaded));
         }
         // hls.js asks for whole segments in this way, and they may last longer than anybody waits.
-        let now = updates.borrow().clone();
+        let now = self.outputs.get(name).ok_or_else(not_found)?;
+        let now = now.borrow().clone();
         let has_advanced = |now: &Arc<Published>| !Arc::ptr_eq(now, &published);
         let now = now.filter(has_advanced).ok_or_else(not_yet)?;
         Ok((now, Freshness::Present))
@@ -563,15 +564,15 @@ impl Context {
         wanted: impl Fn(&Published) -> bool,
     ) -> Result<Arc<Published>, Refused> {
         let _waiting = self.wait_for(name, rendition, asker.peer)?;
-        let mut updates = self.updates(name).ok_or_else(not_found)?;
+        let mut updates = self.updates(name, rendition).ok_or_else(not_found)?;
         let target_s = updates.borrow().as_ref().map(|now| now.snapshot.target_s);
         let came = blocked::wait(&mut updates, target_s.unwrap_or(0), wanted).await;
         Ok(came.ok_or_else(not_yet)?)
     }
 
-    /// What the newest run of a stream publishes.
-    pub(super) fn updates(&self, name: &StreamName) -> Option<Updates> {
-        self.outputs.get(name)
+    /// What the newest run of a stream publishes, whenever there is more of a rendition.
+    pub(super) fn updates(&self, name: &StreamName, rendition: &Rendition) -> Option<Updates> {
+        self.outputs.rendition(name, rendition.kind)
     }
 
     fn wait_for(
