@@ -12,6 +12,8 @@ pub mod rtmp;
 mod viewer;
 pub mod ws_flv;
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::{FromRequest as _, Path, Query, Request, State},
@@ -104,7 +106,7 @@ pub fn router(context: hls::Context) -> Router {
         .with_state(context.gateway.clone());
     let below_live = Router::new()
         .route("/live/{name}", get(live_or_playlist).options(preflight))
-        .with_state(context.clone());
+        .with_state(Arc::new(context.clone()));
     bare.merge(below_live)
         .merge(dash::clock())
         .merge(hls::router(context))
@@ -124,7 +126,7 @@ struct LiveOptions {
 
 /// `/live/{name}.m3u8`, `/live/{name}.mpd`, and what [`live`] answers.
 async fn live_or_playlist(
-    State(context): State<hls::Context>,
+    State(context): State<Arc<hls::Context>>,
     Path(file): Path<String>,
     options: Query<LiveOptions>,
     request: Request,
@@ -132,11 +134,11 @@ async fn live_or_playlist(
     let (name, protocol, target) = match file.rsplit_once('.') {
         Some((name, "m3u8")) => (name, hls::PROTOCOL, "index.m3u8"),
         Some((name, "mpd")) => (name, dash::PROTOCOL, "manifest.mpd"),
-        _ => return live(State(context.gateway), Path(file), options, request).await,
+        _ => return live(State(context.gateway.clone()), Path(file), options, request).await,
     };
     match Asker::from_request(request, &()).await {
         Ok(asker) => {
-            let redirected = hls::redirect(context, protocol, name, target, asker);
+            let redirected = hls::redirect(&context, protocol, name, target, asker);
             redirected.await.into_response()
         }
         Err(refused) => refused.into_response(),

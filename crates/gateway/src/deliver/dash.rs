@@ -46,7 +46,7 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Answers `manifest.mpd`, and counts who asks as a viewer. With `?start=-120` it is that of the rewind window.
 pub(super) async fn manifest(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {

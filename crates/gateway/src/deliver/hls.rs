@@ -65,7 +65,8 @@ const CACHE_RELOADED_TARGETS: i64 = 6;
 /// is made at once.
 const TEXT_HEADERS_MAX: usize = 9;
 
-/// What the handlers need.
+/// What the handlers need. They share one: a router copies its state for each request, and each part of this one has a
+/// counter or a lock to take for that.
 #[derive(Debug, Clone)]
 pub struct Context {
     pub(super) gateway: Gateway,
@@ -113,7 +114,7 @@ pub(super) fn cdn_router(context: Context) -> Router {
     let below = |prefix| below(prefix, get(multivariant));
     below("/{name}")
         .merge(below("/live/{name}"))
-        .with_state(context)
+        .with_state(Arc::new(context))
 }
 
 /// The routes of HLS. Every prefix that users know holds the same subtree, in which all URIs are relative.
@@ -123,12 +124,12 @@ pub(super) fn router(context: Context) -> Router {
         .merge(classic("/api/v1/hls/{name}"))
         // Here `playlist.m3u8` is what `index.m3u8` is elsewhere.
         .merge(below("/streams/{name}", get(multivariant)))
-        .with_state(context)
+        .with_state(Arc::new(context))
 }
 
 /// The subtree below a prefix. Its routes are written out in full: a nested router would make a URI without the prefix
 /// for each request.
-fn below(prefix: &str, playlist: MethodRouter<Context>) -> Router<Context> {
+fn below(prefix: &str, playlist: MethodRouter<Arc<Context>>) -> Router<Arc<Context>> {
     let routes = [
         ("playlist.m3u8", playlist),
         ("index.m3u8", get(multivariant)),
@@ -139,7 +140,7 @@ fn below(prefix: &str, playlist: MethodRouter<Context>) -> Router<Context> {
         ("{rendition}/rewind.m3u8", get(rewind::media)),
         ("{rendition}/{object}", get(object)),
     ];
-    let add = |router: Router<Context>, (path, answer): (_, MethodRouter<Context>)| {
+    let add = |router: Router<Arc<Context>>, (path, answer): (_, MethodRouter<Arc<Context>>)| {
         router.route(&format!("{prefix}/{path}"), answer.options(preflight))
     };
     routes.into_iter().fold(Router::new(), add)
@@ -148,7 +149,7 @@ fn below(prefix: &str, playlist: MethodRouter<Context>) -> Router<Context> {
 /// Answers `/live/{name}.m3u8` and `/live/{name}.mpd`: a session for the viewer, and where its playlist or manifest is,
 /// which `file` names. Nothing else redirects (CONFORMANCE H20).
 pub(super) async fn redirect(
-    context: Context,
+    context: &Context,
     protocol: &'static str,
     name: &str,
     file: &str,
@@ -173,7 +174,7 @@ pub(super) async fn redirect(
 }
 
 async fn multivariant(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
@@ -185,7 +186,7 @@ async fn multivariant(
 }
 
 async fn media(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path((name, rendition)): Path<(String, String)>,
     asker: Asker,
 ) -> Answer {
@@ -218,7 +219,7 @@ fn reload(published: &Published, asker: &Asker) -> Result<Reload, Refused> {
 }
 
 async fn object(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path((name, rendition, object)): Path<(String, String, String)>,
     asker: Asker,
     method: Method,
@@ -270,7 +271,7 @@ async fn object(
 
 /// Classic HLS: every track in MPEG-TS segments, made only when asked for.
 async fn ts_multivariant(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
@@ -282,7 +283,7 @@ async fn ts_multivariant(
 }
 
 async fn ts_media(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
@@ -293,7 +294,7 @@ async fn ts_media(
 }
 
 async fn ts_object(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path((name, object)): Path<(String, String)>,
     asker: Asker,
     method: Method,
