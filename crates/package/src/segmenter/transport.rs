@@ -156,6 +156,7 @@ fn listed(segment: ts::Segment) -> Segment {
         duration_us: segment.duration_us,
         span: None,
         program_date_time: segment.epoch.anchor.wall_at(segment.at_us),
+        captions: false,
         parts: if part.bytes.is_empty() {
             Vec::new()
         } else {
