@@ -293,6 +293,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_wants_a_pull_is_noted_while_it_goes_on() {
+        let (mut pulls, start) = (Pulls::default(), Instant::now());
+        let name = StreamName::parse("demo").expect("a valid name");
+        let (report, progress) = watch::channel(Progress::Connecting);
+        let running = Running {
+            progress,
+            wanted: start,
+        };
+        pulls.running.insert(name.clone(), running);
+        let (later, too_late) = (start + LOOK_INTERVAL, start + 2 * LOOK_INTERVAL);
+        assert!(pulls.want(&name, later).is_some());
+        assert_eq!(pulls.running[&name].wanted, later);
+        drop(report);
+        assert!(pulls.want(&name, too_late).is_none(), "it is over");
+        assert_eq!(pulls.running[&name].wanted, later);
+    }
+
+    #[test]
     fn failures_that_are_kept_are_bounded() {
         let mut pulls = Pulls::default();
         let start = Instant::now();
