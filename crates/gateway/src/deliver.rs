@@ -12,9 +12,11 @@ pub mod rtmp;
 mod viewer;
 pub mod ws_flv;
 
+use std::sync::Arc;
+
 use axum::{
     Router,
-    extract::{Path, Query, Request, State},
+    extract::{FromRequest as _, Path, Query, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -23,6 +25,7 @@ use serde::Deserialize;
 use weir_media::StreamName;
 
 use crate::{Gateway, on_demand::Missing};
+use hls::Asker;
 use viewer::Container;
 
 /// When to try again on a server that runs as many streams as it may.
@@ -30,15 +33,20 @@ const RETRY_AFTER_FULL_S: HeaderValue = HeaderValue::from_static("10");
 
 /// What browsers of other origins may do with media: everything (CONFORMANCE H24, V1).
 pub(crate) fn cors() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(2);
+    insert_cors(&mut headers);
+    headers
+}
+
+/// As [`cors`], into the headers of an answer.
+fn insert_cors(headers: &mut HeaderMap) {
     const EXPOSED: HeaderValue =
         HeaderValue::from_static("Date, Age, ETag, Content-Length, Content-Range, Accept-Ranges");
-    let mut headers = HeaderMap::with_capacity(2);
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_ORIGIN,
         HeaderValue::from_static("*"),
     );
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    headers
 }
 
 /// The answer to a CORS preflight: 204, to be remembered for a day.
@@ -98,7 +106,7 @@ pub fn router(context: hls::Context) -> Router {
         .with_state(context.gateway.clone());
     let below_live = Router::new()
         .route("/live/{name}", get(live_or_playlist).options(preflight))
-        .with_state(context.clone());
+        .with_state(Arc::new(context.clone()));
     bare.merge(below_live)
         .merge(dash::clock())
         .merge(hls::router(context))
@@ -118,19 +126,23 @@ struct LiveOptions {
 
 /// `/live/{name}.m3u8`, `/live/{name}.mpd`, and what [`live`] answers.
 async fn live_or_playlist(
-    State(context): State<hls::Context>,
+    State(context): State<Arc<hls::Context>>,
     Path(file): Path<String>,
     options: Query<LiveOptions>,
-    asker: hls::Asker,
     request: Request,
 ) -> Response {
     let (name, protocol, target) = match file.rsplit_once('.') {
         Some((name, "m3u8")) => (name, hls::PROTOCOL, "index.m3u8"),
         Some((name, "mpd")) => (name, dash::PROTOCOL, "manifest.mpd"),
-        _ => return live(State(context.gateway), Path(file), options, request).await,
+        _ => return live(State(context.gateway.clone()), Path(file), options, request).await,
     };
-    let redirected = hls::redirect(context, protocol, name, target, asker);
-    redirected.await.into_response()
+    match Asker::from_request(request, &()).await {
+        Ok(asker) => {
+            let redirected = hls::redirect(&context, protocol, name, target, asker);
+            redirected.await.into_response()
+        }
+        Err(refused) => refused.into_response(),
+    }
 }
 
 /// `/live/{name}.flv`, `/live/{name}.ts` and both without `/live`: what the extension says. FLV goes over a WebSocket

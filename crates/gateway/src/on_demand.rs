@@ -148,15 +148,20 @@ impl Gateway {
         }
     }
 
+    /// The stream of that name, if it runs. Who asks wants it, as with [`Self::stream`]: its pull goes on.
+    #[must_use]
+    pub fn running(&self, name: &StreamName) -> Option<Arc<Stream>> {
+        if self.on_demand.source.is_some() {
+            self.on_demand.pulls.lock().want(name, Instant::now());
+        }
+        self.hub.get(name)
+    }
+
     fn find(&self, name: &StreamName, source: &Arc<Source>) -> Result<Found, Missing> {
         let now = Instant::now();
         let mut pulls = self.on_demand.pulls.lock();
-        // A pull that panicked has left its row, and nobody reports to it.
-        if let Some(running) = pulls.running.get_mut(name)
-            && running.progress.has_changed().is_ok()
-        {
-            running.wanted = now;
-            return Ok(Found::Pull(running.progress.clone()));
+        if let Some(progress) = pulls.want(name, now) {
+            return Ok(Found::Pull(progress.clone()));
         }
         if let Some(stream) = self.hub.get(name) {
             return Ok(Found::Stream(stream));
@@ -257,6 +262,15 @@ impl Running {
 }
 
 impl Pulls {
+    /// The progress of a pull that goes on; somebody wants it now.
+    fn want(&mut self, name: &StreamName, now: Instant) -> Option<&watch::Receiver<Progress>> {
+        let running = self.running.get_mut(name)?;
+        // One that panicked has left its row, and nobody reports to it.
+        running.progress.has_changed().ok()?;
+        running.wanted = now;
+        Some(&running.progress)
+    }
+
     fn keep(&mut self, name: StreamName, failure: Failure, now: Instant) {
         if self.failures.len() >= FAILURES_MAX {
             self.failures.retain(|_, failure| now < failure.until);
@@ -277,6 +291,24 @@ impl Pulls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_wants_a_pull_is_noted_while_it_goes_on() {
+        let (mut pulls, start) = (Pulls::default(), Instant::now());
+        let name = StreamName::parse("demo").expect("a valid name");
+        let (report, progress) = watch::channel(Progress::Connecting);
+        let running = Running {
+            progress,
+            wanted: start,
+        };
+        pulls.running.insert(name.clone(), running);
+        let (later, too_late) = (start + LOOK_INTERVAL, start + 2 * LOOK_INTERVAL);
+        assert!(pulls.want(&name, later).is_some());
+        assert_eq!(pulls.running[&name].wanted, later);
+        drop(report);
+        assert!(pulls.want(&name, too_late).is_none(), "it is over");
+        assert_eq!(pulls.running[&name].wanted, later);
+    }
 
     #[test]
     fn failures_that_are_kept_are_bounded() {

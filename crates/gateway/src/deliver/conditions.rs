@@ -80,8 +80,6 @@ fn position(digits: &str) -> Option<u64> {
 
 /// Whether a list of entity tags holds `etag`, or is `*`. Weak tags count where `weak` is set.
 fn names(headers: &HeaderMap, list: &HeaderName, etag: &str, weak: bool) -> bool {
-    let bare = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
-    let wanted = bare(etag);
     let lists = headers
         .get_all(list)
         .iter()
@@ -91,12 +89,17 @@ fn names(headers: &HeaderMap, list: &HeaderName, etag: &str, weak: bool) -> bool
         list == "*"
             || tags(list).any(|tag| {
                 if weak {
-                    bare(tag) == wanted
+                    bare(tag) == bare(etag)
                 } else {
                     tag == etag
                 }
             })
     })
+}
+
+/// A tag without the mark of a weak one.
+fn bare(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
 }
 
 /// The entity tags of a list up to what is none. A tag may hold commas, so its quotes are what ends it.

@@ -46,15 +46,16 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Answers `manifest.mpd`, and counts who asks as a viewer. With `?start=-120` it is that of the rewind window.
 pub(super) async fn manifest(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
     let start = asker.start()?;
     let (name, published) = context.published(PROTOCOL, &name).await?;
     context.watch(PROTOCOL, &name, &asker)?;
+    let terms = asker.terms();
     let respond =
-        |manifest: &Playlist| context.text(manifest, dash::MEDIA_TYPE, Freshness::Present, &asker);
+        |manifest: &Playlist| context.text(manifest, dash::MEDIA_TYPE, Freshness::Present, &terms);
     Ok(match start {
         Some(start) => respond(&published.rewind_manifest(start)),
         None => respond(published.manifest()),
@@ -113,7 +114,7 @@ pub(super) async fn segment(
             Ok(object.respond(method, &asker.headers))
         }
         Some(Named::Open(msn)) => {
-            let updates = context.updates(name).ok_or_else(not_found)?;
+            let updates = context.updates(name, rendition).ok_or_else(not_found)?;
             let growing = Growing {
                 updates,
                 run: asked.run.to_owned(),

@@ -3,26 +3,27 @@
 //! Owns: the routes below `/live/{name}/`, their headers (CONFORMANCE H19–H24), waiting for a stream that has just
 //! started, and the sessions of viewers. Does not own: playlists and objects ([`crate::derive::hls`]).
 
+mod asker;
 mod blocked;
 mod cmcd;
+mod grants;
 mod object;
 mod rewind;
 mod viewers;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{
     Router,
-    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, get},
 };
-use serde::Deserialize;
 use weir_hub::Role;
 use weir_media::{Kind, StreamName};
 use weir_package::{
@@ -35,15 +36,16 @@ use weir_package::{
     window::{Part, Rendition, Snapshot},
 };
 
-use super::{conditions, cors, dash, preflight, refuse, refuse_missing};
+use super::{conditions, cors, dash, insert_cors, preflight, refuse, refuse_missing};
 use crate::{
     Gateway,
     derive::hls::{Outputs, Playlist, Published, TS_VARIANT, Updates},
-    net::client::Peer,
 };
+pub(super) use asker::{Asker, Terms};
 use blocked::Blocked;
+use grants::Grants;
 pub(super) use object::{CACHE as CACHE_OBJECT, Object};
-use viewers::{Asks, Kicked};
+use viewers::Kicked;
 pub use viewers::{Identity, Viewers};
 
 /// The label of the protocol in sessions, logs and metrics.
@@ -59,13 +61,19 @@ const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
 /// any more when the playlist has moved on by that much.
 const CACHE_RELOADED_TARGETS: i64 = 6;
 
-/// What the handlers need.
+/// Header fields of an answer that holds a playlist or a manifest, with the one that every answer has: room for all of them
+/// is made at once.
+const TEXT_HEADERS_MAX: usize = 9;
+
+/// What the handlers need. They share one: a router copies its state for each request, and each part of this one has a
+/// counter or a lock to take for that.
 #[derive(Debug, Clone)]
 pub struct Context {
     pub(super) gateway: Gateway,
     outputs: Outputs,
     viewers: Viewers,
     blocked: Blocked,
+    grants: Grants,
     face: Face,
 }
 
@@ -101,94 +109,47 @@ impl Face {
     }
 }
 
-/// Who asks for a playlist.
-pub(super) struct Asker {
-    hls_ctx: Option<String>,
-    start: Option<String>,
-    query: Option<String>,
-    peer: IpAddr,
-    pub(super) headers: HeaderMap,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Asker {
-    type Rejection = QueryRejection;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, QueryRejection> {
-        let Query(known) = Query::<KnownQuery>::from_request_parts(parts, state).await?;
-        // Every connection says who its peer is.
-        let peer = parts.extensions.get();
-        Ok(Self {
-            hls_ctx: known.hls_ctx,
-            start: known.start,
-            query: parts.uri.query().map(str::to_owned),
-            peer: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(addr)| *addr),
-            headers: parts.headers.clone(),
-        })
-    }
-}
-
-impl Asker {
-    fn asks(&self, protocol: &'static str) -> Asks<'_> {
-        Asks {
-            protocol,
-            hls_ctx: self.hls_ctx.as_deref(),
-            peer: self.peer,
-            headers: &self.headers,
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct KnownQuery {
-    hls_ctx: Option<String>,
-    start: Option<String>,
-}
-
 /// The routes for a CDN: the same subtree below the name alone, and below `/live`.
 pub(super) fn cdn_router(context: Context) -> Router {
-    let subtree = Router::new()
-        .route("/playlist.m3u8", get(multivariant).options(preflight))
-        .merge(subtree());
-    Router::new()
-        .nest("/{name}", subtree.clone())
-        .nest("/live/{name}", subtree)
-        .with_state(context)
+    let below = |prefix| below(prefix, get(multivariant));
+    below("/{name}")
+        .merge(below("/live/{name}"))
+        .with_state(Arc::new(context))
 }
 
 /// The routes of HLS. Every prefix that users know holds the same subtree, in which all URIs are relative.
 pub(super) fn router(context: Context) -> Router {
-    let classic = Router::new()
-        .route("/playlist.m3u8", get(ts_multivariant).options(preflight))
-        .merge(subtree());
-    // Here `playlist.m3u8` is what `index.m3u8` is elsewhere.
-    let packager = Router::new()
-        .route("/playlist.m3u8", get(multivariant).options(preflight))
-        .merge(subtree());
-    Router::new()
-        .nest("/live/{name}", classic.clone())
-        .nest("/api/v1/hls/{name}", classic)
-        .nest("/streams/{name}", packager)
-        .with_state(context)
+    let classic = |prefix| below(prefix, get(ts_multivariant));
+    classic("/live/{name}")
+        .merge(classic("/api/v1/hls/{name}"))
+        // Here `playlist.m3u8` is what `index.m3u8` is elsewhere.
+        .merge(below("/streams/{name}", get(multivariant)))
+        .with_state(Arc::new(context))
 }
 
-fn subtree() -> Router<Context> {
-    Router::new()
-        .route("/index.m3u8", get(multivariant).options(preflight))
-        .route("/ts.m3u8", get(ts_media).options(preflight))
-        .route("/manifest.mpd", get(dash::manifest).options(preflight))
-        .route("/{object}", get(ts_object).options(preflight))
-        .route("/{rendition}/index.m3u8", get(media).options(preflight))
-        .route(
-            "/{rendition}/rewind.m3u8",
-            get(rewind::media).options(preflight),
-        )
-        .route("/{rendition}/{object}", get(object).options(preflight))
+/// The subtree below a prefix. Its routes are written out in full: a nested router would make a URI without the prefix
+/// for each request.
+fn below(prefix: &str, playlist: MethodRouter<Arc<Context>>) -> Router<Arc<Context>> {
+    let routes = [
+        ("playlist.m3u8", playlist),
+        ("index.m3u8", get(multivariant)),
+        ("ts.m3u8", get(ts_media)),
+        ("manifest.mpd", get(dash::manifest)),
+        ("{object}", get(ts_object)),
+        ("{rendition}/index.m3u8", get(media)),
+        ("{rendition}/rewind.m3u8", get(rewind::media)),
+        ("{rendition}/{object}", get(object)),
+    ];
+    let add = |router: Router<Arc<Context>>, (path, answer): (_, MethodRouter<Arc<Context>>)| {
+        router.route(&format!("{prefix}/{path}"), answer.options(preflight))
+    };
+    routes.into_iter().fold(Router::new(), add)
 }
 
 /// Answers `/live/{name}.m3u8` and `/live/{name}.mpd`: a session for the viewer, and where its playlist or manifest is,
 /// which `file` names. Nothing else redirects (CONFORMANCE H20).
 pub(super) async fn redirect(
-    context: Context,
+    context: &Context,
     protocol: &'static str,
     name: &str,
     file: &str,
@@ -213,7 +174,7 @@ pub(super) async fn redirect(
 }
 
 async fn multivariant(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
@@ -221,28 +182,30 @@ async fn multivariant(
     let (name, published) = context.published(PROTOCOL, &name).await?;
     let query = context.session_query(PROTOCOL, &name, &asker)?;
     let text = rewind::multivariant(&published.snapshot, start, &query);
-    Ok(context.playlist(&Playlist::new(text), Freshness::Present, &asker))
+    Ok(context.playlist(&Playlist::new(text), Freshness::Present, &asker.terms()))
 }
 
 async fn media(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path((name, rendition)): Path<(String, String)>,
     asker: Asker,
 ) -> Answer {
     let (name, mut published) = context.published(PROTOCOL, &name).await?;
     context.watch(PROTOCOL, &name, &asker)?;
     let reload = reload(&published, &asker)?;
+    let (peer, terms) = (asker.peer, asker.terms());
+    drop(asker);
     let mut freshness = Freshness::Present;
     if let Some(at) = reload.at
         && published.low_latency
     {
         (published, freshness) = context
-            .reloaded(&name, published, &rendition, at, &asker)
+            .reloaded(&name, published, &rendition, at, peer)
             .await?;
     }
     let rendition = published.snapshot.rendition(&rendition);
     let found = rendition.and_then(|rendition| published.playlist(rendition, reload.skip));
-    Ok(context.playlist(found.ok_or_else(not_found)?, freshness, &asker))
+    Ok(context.playlist(found.ok_or_else(not_found)?, freshness, &terms))
 }
 
 /// What a request for a media playlist asks for.
@@ -251,12 +214,12 @@ fn reload(published: &Published, asker: &Asker) -> Result<Reload, Refused> {
     if published.snapshot.ended {
         return Ok(Reload::default());
     }
-    let reload = Reload::parse(asker.query.as_deref().unwrap_or(""));
+    let reload = Reload::parse(asker.query());
     Ok(reload.map_err(|error| refuse(StatusCode::BAD_REQUEST, &error.to_string()))?)
 }
 
 async fn object(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path((name, rendition, object)): Path<(String, String, String)>,
     asker: Asker,
     method: Method,
@@ -308,7 +271,7 @@ async fn object(
 
 /// Classic HLS: every track in MPEG-TS segments, made only when asked for.
 async fn ts_multivariant(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
@@ -316,22 +279,22 @@ async fn ts_multivariant(
     let query = context.session_query(PROTOCOL, &name, &asker)?;
     let text = hls::ts_multivariant(&published.snapshot, TS_VARIANT, &query);
     let text = Playlist::new(text.ok_or_else(not_found)?);
-    Ok(context.playlist(&text, Freshness::Present, &asker))
+    Ok(context.playlist(&text, Freshness::Present, &asker.terms()))
 }
 
 async fn ts_media(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path(name): Path<String>,
     asker: Asker,
 ) -> Answer {
     let (name, published) = context.published_ts(&name).await?;
     context.watch(PROTOCOL, &name, &asker)?;
     let found = published.ts_playlist().ok_or_else(not_found)?;
-    Ok(context.playlist(found, Freshness::Present, &asker))
+    Ok(context.playlist(found, Freshness::Present, &asker.terms()))
 }
 
 async fn ts_object(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path((name, object)): Path<(String, String)>,
     asker: Asker,
     method: Method,
@@ -373,6 +336,7 @@ impl Context {
             outputs,
             viewers,
             blocked: Blocked::new(blocked_per_client_max),
+            grants: Grants::default(),
             face: Face::Viewers,
         }
     }
@@ -410,7 +374,7 @@ impl Context {
         asker: &Asker,
     ) -> Result<(), Refused> {
         if self.face == Face::Cdn {
-            let sid = cmcd::session_id(asker.query.as_deref(), &asker.headers);
+            let sid = cmcd::session_id(asker.query(), &asker.headers);
             self.viewers
                 .note_behind_cdn(name, sid.as_deref(), Instant::now());
             return Ok(());
@@ -420,8 +384,8 @@ impl Context {
         Ok(watched.map_err(refuse_kicked)?)
     }
 
-    fn playlist(&self, playlist: &Playlist, freshness: Freshness, asker: &Asker) -> Response {
-        self.text(playlist, hls::MEDIA_TYPE, freshness, asker)
+    fn playlist(&self, playlist: &Playlist, freshness: Freshness, terms: &Terms) -> Response {
+        self.text(playlist, hls::MEDIA_TYPE, freshness, terms)
     }
 
     /// The answer that holds a playlist or a manifest.
@@ -430,34 +394,33 @@ impl Context {
         playlist: &Playlist,
         media_type: &'static str,
         freshness: Freshness,
-        asker: &Asker,
+        terms: &Terms,
     ) -> Response {
-        let request = &asker.headers;
-        let accepted = request
-            .get(header::ACCEPT_ENCODING)
-            .and_then(|value| value.to_str().ok());
-        let compressed = accepted.is_some_and(accepts_gzip) && !playlist.gzip.is_empty();
-        let validators = [
-            (header::CACHE_CONTROL, self.face.cache_control(freshness)),
-            (header::VARY, HeaderValue::from_static("Accept-Encoding")),
-            (header::ETAG, playlist.etag.clone()),
-            (header::ACCEPT_RANGES, HeaderValue::from_static("none")),
-        ];
-        if playlist
-            .etag
-            .to_str()
-            .is_ok_and(|etag| conditions::is_known(request, etag))
-        {
-            return (StatusCode::NOT_MODIFIED, validators, cors()).into_response();
-        }
-        let media_type = [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))];
-        if compressed {
-            let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
-            let body = playlist.gzip.clone();
-            (validators, media_type, encoding, cors(), body).into_response()
+        let mut headers = HeaderMap::with_capacity(TEXT_HEADERS_MAX);
+        headers.insert(header::CACHE_CONTROL, self.face.cache_control(freshness));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        headers.insert(header::ETAG, playlist.etag.clone());
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
+        insert_cors(&mut headers);
+        let etag = playlist.etag.to_str();
+        let mut answer = Response::default();
+        if etag.is_ok_and(|etag| conditions::is_known(&terms.if_none_match, etag)) {
+            *answer.status_mut() = StatusCode::NOT_MODIFIED;
         } else {
-            (validators, media_type, cors(), playlist.plain.clone()).into_response()
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+            let is_compressed = terms.gzip && !playlist.gzip.is_empty();
+            if is_compressed {
+                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            let body = if is_compressed {
+                &playlist.gzip
+            } else {
+                &playlist.plain
+            };
+            *answer.body_mut() = body.clone().into();
         }
+        *answer.headers_mut() = headers;
+        answer
     }
 
     /// What a stream has published; waits for the first segment of one that has just started.
@@ -467,13 +430,38 @@ impl Context {
         name: &str,
     ) -> Result<(StreamName, Arc<Published>), Refused> {
         let name = StreamName::parse(name).map_err(|_| not_found())?;
+        match self.at_hand(protocol, &name) {
+            Some(found) => Ok(found),
+            // Boxed: nearly no reload comes here, and each would have room for it.
+            None => Box::pin(self.asked_for(protocol, name)).await,
+        }
+    }
+
+    /// What a stream that runs has published, if it was granted a moment ago.
+    fn at_hand(
+        &self,
+        protocol: &'static str,
+        name: &StreamName,
+    ) -> Option<(StreamName, Arc<Published>)> {
+        let granted = self.grants.get(&(protocol, name.clone()), Instant::now())?;
+        let stream = self.gateway.running(&granted)?;
+        let published = self.outputs.of(&stream).borrow().clone()?;
+        Some((granted, published))
+    }
+
+    async fn asked_for(
+        &self,
+        protocol: &'static str,
+        name: StreamName,
+    ) -> Result<(StreamName, Arc<Published>), Refused> {
         let asked = self
             .gateway
             .requests
-            .ask(Role::Play, protocol, name, None)
+            .ask(Role::Play, protocol, name.clone(), None)
             .await;
         let granted =
             asked.map_err(|refusal| refuse(StatusCode::FORBIDDEN, &refusal.to_string()))?;
+        let decided = Instant::now();
         let updates = match self.gateway.stream(&granted.name).await {
             Ok(stream) => self.outputs.of(&stream),
             // The playlist of a run that has ended stays for a while, with its end.
@@ -488,6 +476,9 @@ impl Context {
             sessions.open(Role::Play, protocol, granted.name.clone(), Instant::now())
         });
         let published = first(updates, |_| true).await?;
+        // Only of streams that there are: anybody can ask for any name.
+        let public = granted.name.clone();
+        self.grants.keep((protocol, name), public, decided);
         Ok((granted.name, published))
     }
 
@@ -498,7 +489,7 @@ impl Context {
         published: Arc<Published>,
         rendition: &str,
         at: At,
-        asker: &Asker,
+        peer: IpAddr,
     ) -> Result<(Arc<Published>, Freshness), Refused> {
         let target_s = published.snapshot.target_s;
         let reloaded = Freshness::Reloaded { target_s };
@@ -518,14 +509,15 @@ impl Context {
             .snapshot
             .rendition(rendition)
             .ok_or_else(not_found)?;
-        let _waiting = self.wait_for(name, known, asker)?;
-        let mut updates = self.outputs.get(name).ok_or_else(not_found)?;
+        let _waiting = self.wait_for(name, known, peer)?;
+        let mut updates = self.updates(name, known).ok_or_else(not_found)?;
         let is_there = |published: &Published| answer(published) != Reloaded::Later;
         if let Some(published) = blocked::wait(&mut updates, target_s, is_there).await {
             return Ok((published, reloaded));
         }
         // hls.js asks for whole segments in this way, and they may last longer than anybody waits.
-        let now = updates.borrow().clone();
+        let now = self.outputs.get(name).ok_or_else(not_found)?;
+        let now = now.borrow().clone();
         let has_advanced = |now: &Arc<Published>| !Arc::ptr_eq(now, &published);
         let now = now.filter(has_advanced).ok_or_else(not_yet)?;
         Ok((now, Freshness::Present))
@@ -572,26 +564,26 @@ impl Context {
         asker: &Asker,
         wanted: impl Fn(&Published) -> bool,
     ) -> Result<Arc<Published>, Refused> {
-        let _waiting = self.wait_for(name, rendition, asker)?;
-        let mut updates = self.updates(name).ok_or_else(not_found)?;
+        let _waiting = self.wait_for(name, rendition, asker.peer)?;
+        let mut updates = self.updates(name, rendition).ok_or_else(not_found)?;
         let target_s = updates.borrow().as_ref().map(|now| now.snapshot.target_s);
         let came = blocked::wait(&mut updates, target_s.unwrap_or(0), wanted).await;
         Ok(came.ok_or_else(not_yet)?)
     }
 
-    /// What the newest run of a stream publishes.
-    pub(super) fn updates(&self, name: &StreamName) -> Option<Updates> {
-        self.outputs.get(name)
+    /// What the newest run of a stream publishes, whenever there is more of a rendition.
+    pub(super) fn updates(&self, name: &StreamName, rendition: &Rendition) -> Option<Updates> {
+        self.outputs.rendition(name, rendition.kind)
     }
 
     fn wait_for(
         &self,
         name: &StreamName,
         rendition: &Rendition,
-        asker: &Asker,
+        peer: IpAddr,
     ) -> Result<blocked::Waiting, Refused> {
         let client = match self.face {
-            Face::Viewers => self.viewers.own_client(asker.asks(PROTOCOL)),
+            Face::Viewers => self.viewers.own_client(peer),
             Face::Cdn => None,
         };
         let entered = self.blocked.enter((name.clone(), rendition.name()), client);
@@ -687,18 +679,6 @@ fn find_ts_object(snapshot: &Snapshot, object: &str) -> Option<Object> {
     }
 }
 
-/// Whether `Accept-Encoding` names gzip without forbidding it (RFC 9110, section 12.5.3).
-fn accepts_gzip(accepted: &str) -> bool {
-    accepted.split(',').any(|coding| {
-        let mut pieces = coding.split(';').map(str::trim);
-        let named = pieces
-            .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-        let refused = pieces.any(|piece| matches!(piece, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-        named && !refused
-    })
-}
-
 fn refuse_kicked(kicked: Kicked) -> Response {
     refuse(StatusCode::FORBIDDEN, &kicked.to_string())
 }
@@ -717,23 +697,4 @@ fn refuse_for_now(reason: &str) -> Response {
 
 pub(super) fn not_found() -> Response {
     refuse(StatusCode::NOT_FOUND, "there is no such stream or object")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gzip_only_where_it_is_accepted() {
-        for (accepted, expected) in [
-            ("gzip", true),
-            ("deflate, GZIP;q=0.5", true),
-            ("gzip;q=0", false),
-            ("gzip; q=0.000", false),
-            ("br, identity", false),
-            ("", false),
-        ] {
-            assert_eq!(accepts_gzip(accepted), expected, "{accepted:?}");
-        }
-    }
 }

@@ -18,7 +18,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_hub::{Hub, Join, LagLimit, RunId, Stream};
-use weir_media::StreamName;
+use weir_media::{Kind, StreamName};
 pub use weir_package::{Config as Packaging, window::rewind::Rewind};
 use weir_package::{
     Numbers, Segmenter, dash,
@@ -191,6 +191,18 @@ impl Published {
         Some(place.get_or_init(|| Playlist::new(hls::media(&self.snapshot, rendition, form))))
     }
 
+    /// How far the rendition of that kind has come; none when there is none.
+    fn newest(&self, kind: Kind) -> Option<Newest> {
+        let mut renditions = self.snapshot.renditions.iter();
+        let rendition = renditions.find(|rendition| rendition.kind == kind)?;
+        let open = rendition.open.as_ref();
+        Some(Newest {
+            segment: rendition.segments.back().map(|segment| segment.msn),
+            open: open.map(|open| (open.msn, open.discontinuity, open.parts.len())),
+            ended: self.snapshot.ended,
+        })
+    }
+
     fn place_of(&self, rendition: &Rendition) -> Option<usize> {
         let mut names = self.snapshot.renditions.iter().map(Rendition::name);
         names.position(|name| name == rendition.name())
@@ -231,11 +243,52 @@ fn rewind_ends(rendition: &Rendition) -> (Option<u64>, Option<u64>) {
 /// What one run has published; none before its first segment.
 pub type Updates = watch::Receiver<Option<Arc<Published>>>;
 
+/// Where one run publishes: everything to those who want to know everything, and to those who wait for one rendition only
+/// what is new of it. Many wait, so that nobody is woken for nothing.
+#[derive(Debug)]
+struct Board {
+    all: watch::Sender<Option<Arc<Published>>>,
+    renditions: [(Kind, watch::Sender<Option<Arc<Published>>>); 2],
+}
+
+impl Board {
+    fn new() -> Self {
+        let sender = || watch::Sender::new(None);
+        Self {
+            all: sender(),
+            renditions: [(Kind::Video, sender()), (Kind::Audio, sender())],
+        }
+    }
+
+    fn publish(&self, published: Option<Arc<Published>>) {
+        let before = self.all.send_replace(published.clone());
+        for (kind, rendition) in &self.renditions {
+            let newest = |published: &Option<Arc<Published>>| {
+                let published = published.as_deref();
+                published.and_then(|published| published.newest(*kind))
+            };
+            if newest(&before) != newest(&published) {
+                rendition.send_replace(published.clone());
+            }
+        }
+    }
+}
+
+/// How far a rendition has come: whatever somebody may wait for changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Newest {
+    segment: Option<u64>,
+    /// The number and the discontinuity of the open segment, and how many parts it has.
+    open: Option<(u64, u64, usize)>,
+    ended: bool,
+}
+
 /// The output of one run.
 #[derive(Debug)]
 struct Output {
     run: RunId,
     updates: Updates,
+    renditions: [(Kind, Updates); 2],
     ts: Arc<TsDemand>,
 }
 
@@ -306,6 +359,15 @@ impl Outputs {
             .map(|output| output.updates.clone())
     }
 
+    /// As [`Self::get`], with updates only when there is more of the rendition of that kind: for those who wait for it.
+    #[must_use]
+    pub fn rendition(&self, name: &StreamName, kind: Kind) -> Option<Updates> {
+        let runs = self.runs.lock();
+        let mut renditions = runs.get(name)?.renditions.iter();
+        let (_, updates) = renditions.find(|(known, _)| *known == kind)?;
+        Some(updates.clone())
+    }
+
     /// How far back viewers of a stream can go now.
     #[must_use]
     pub fn rewindable(&self, name: &StreamName) -> Duration {
@@ -349,11 +411,14 @@ impl Outputs {
         {
             return output.updates.clone();
         }
-        let (publish, updates) = watch::channel(None);
+        let board = Board::new();
+        let updates = board.all.subscribe();
         let ts = Arc::<TsDemand>::default();
+        let renditions = board.renditions.each_ref();
         let output = Output {
             run: stream.run(),
             updates: updates.clone(),
+            renditions: renditions.map(|(kind, rendition)| (*kind, rendition.subscribe())),
             ts: Arc::clone(&ts),
         };
         runs.insert(stream.name().clone(), output);
@@ -369,7 +434,7 @@ impl Outputs {
                 disk.is_some_and(|disk| disk.holds(&name, &run.to_string(), rendition, msn))
             };
             let publish = |snapshot: Option<Arc<Snapshot>>, change: Change| {
-                let before = publish.borrow().clone();
+                let before = board.all.borrow().clone();
                 let published = snapshot
                     .map(|snapshot| Published::after(before.as_deref(), snapshot, low_latency));
                 if let (Some(disk), Some(published), Change::Segment) =
@@ -377,7 +442,7 @@ impl Outputs {
                 {
                     disk.publish(&name, Arc::clone(published));
                 }
-                publish.send_replace(published);
+                board.publish(published);
             };
             let next = package(stream, segmenter, &ts, is_stored, publish).await;
             outputs.numbers.lock().insert(name.clone(), next);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use weir_hub::{Hub, Limits, Moment, Publisher};
 use weir_media::{
     Input, Kind, SessionClock,
-    codec::{Codec, h264},
+    codec::{Codec, aac, h264},
     container::flv::{Reader, file_header},
 };
 use weir_package::hls::Start;
@@ -84,6 +84,17 @@ impl Source {
             payload,
         });
         self.at_ms += 40;
+    }
+
+    /// Sound beside the next picture.
+    fn sound(&self) {
+        self.push(Input::Frame {
+            kind: Kind::Audio,
+            dts: self.at_ms,
+            composition: 0,
+            sync: true,
+            payload: Bytes::from_static(&[0; 8]),
+        });
     }
 
     fn stream(&self) -> &Arc<Stream> {
@@ -316,10 +327,8 @@ fn rewind(published: &hls::Published) -> (&hls::Playlist, usize) {
     (published.rewind_playlist(video, false).unwrap(), parts)
 }
 
-#[tokio::test]
-async fn rewind_playlists_and_manifests_are_rendered_once_a_segment() {
-    let name = StreamName::parse("rewound").unwrap();
-    let mut source = Source::new(&name);
+/// HLS with parts of a third of a second, and a minute to rewind.
+fn outputs() -> hls::Outputs {
     let config = hls::Config {
         packaging: hls::Packaging {
             segment_ms: 1_000,
@@ -337,7 +346,71 @@ async fn rewind_playlists_and_manifests_are_rendered_once_a_segment() {
         entries_max: 1,
         bytes_max: 1,
     });
-    let outputs = hls::Outputs::new(config, Tasks::default(), None, cache);
+    hls::Outputs::new(config, Tasks::default(), None, cache)
+}
+
+/// The newest segment of a rendition, and how many parts there are of the one after it.
+fn newest(published: &hls::Published, kind: Kind) -> (Option<u64>, usize) {
+    let mut renditions = published.snapshot.renditions.iter();
+    let rendition = renditions.find(|known| known.kind == kind).unwrap();
+    let parts = rendition.open.as_ref().map_or(0, |open| open.parts.len());
+    (rendition.segments.back().map(|last| last.msn), parts)
+}
+
+#[tokio::test]
+async fn who_waits_for_a_rendition_hears_of_it_alone_and_of_the_end() {
+    const KINDS: [Kind; 2] = [Kind::Video, Kind::Audio];
+    let name = StreamName::parse("both").unwrap();
+    let mut source = Source::new(&name);
+    let declared = Input::Declared {
+        video: true,
+        audio: true,
+    };
+    source.push(declared);
+    let sound = aac::Config::parse(Bytes::from_static(&[0x11, 0x90])).unwrap();
+    source.push(Input::Config(Codec::Aac(sound)));
+    let outputs = outputs();
+    let mut updates = outputs.of(source.stream());
+    let mut of_kind = KINDS.map(|kind| outputs.rendition(&name, kind).unwrap());
+    let mut alone = [0, 0];
+    let mut before: Option<Arc<hls::Published>> = None;
+    for number in 0..400 {
+        if number % 2 == 0 {
+            source.sound();
+        } else {
+            source.frame(number % 50 == 1);
+        }
+        // The packager runs before the next frame comes.
+        tokio::task::yield_now().await;
+        let heard = of_kind.each_mut().map(|updates| {
+            let heard = updates.has_changed().unwrap();
+            let _ = updates.borrow_and_update();
+            heard
+        });
+        let published = updates.borrow_and_update().clone();
+        if let (Some(before), Some(now)) = (&before, &published) {
+            let is_new = KINDS.map(|kind| newest(before, kind) != newest(now, kind));
+            assert_eq!(heard, is_new, "after frame {number}");
+            for (alone, one) in alone.iter_mut().zip([[true, false], [false, true]]) {
+                *alone += usize::from(is_new == one);
+            }
+        }
+        before = published;
+    }
+    assert!(alone.iter().all(|&times| times > 5), "{alone:?}");
+    source.stream().feed().close();
+    for mut updates in of_kind {
+        let ended =
+            |now: &Option<Arc<hls::Published>>| now.as_ref().is_some_and(|now| now.snapshot.ended);
+        updates.wait_for(ended).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rewind_playlists_and_manifests_are_rendered_once_a_segment() {
+    let name = StreamName::parse("rewound").unwrap();
+    let mut source = Source::new(&name);
+    let outputs = outputs();
     let updates = outputs.of(source.stream());
     let segments = |published: &hls::Published| {
         let video = published.snapshot.rendition("video").unwrap();

@@ -97,6 +97,27 @@ fn e2e_a_crowd_makes_one_pull_and_the_last_one_to_leave_ends_it() {
 }
 
 #[test]
+fn e2e_players_behind_a_cdn_keep_what_was_fetched() {
+    let source = live_source();
+    let edge = edge_of(source.rtmp_addr(), &[("CDN_ADDR", "127.0.0.1:0")]);
+    let cdn = edge.addr_of("cdn");
+    let watch = || {
+        let answer = http::try_get(cdn, "/demo/video/index.m3u8");
+        assert_eq!(answer.expect("weir answers").status, 200);
+    };
+    watch();
+    // They have no sessions: nothing but their requests says that somebody watches.
+    let since = Instant::now();
+    wait_until("it is watched for long", PATIENCE, || {
+        watch();
+        since.elapsed() > 2 * IDLE
+    });
+    assert!(!edge.log().contains("pull stopped"));
+    wait_until("the run ends", PATIENCE, || edge.stream("demo").is_none());
+    assert_eq!(edge.log().matches("pull started").count(), 1);
+}
+
+#[test]
 fn e2e_every_protocol_fetches_a_stream() {
     let source = Weir::start("dev", &[("ENABLE_GOP_CACHE", "false")]);
     source.wait_until_live("demo");

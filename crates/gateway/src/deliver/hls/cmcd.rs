@@ -59,8 +59,8 @@ impl Audience {
 }
 
 /// The session id that a request carries: in its query (`CMCD=`), or in a header.
-pub(super) fn session_id(query: Option<&str>, headers: &HeaderMap) -> Option<String> {
-    let mut pairs = query.unwrap_or("").split('&');
+pub(super) fn session_id(query: &str, headers: &HeaderMap) -> Option<String> {
+    let mut pairs = query.split('&');
     let in_query = pairs.find_map(|pair| pair.strip_prefix("CMCD="));
     if let Some(sid) = in_query.and_then(decode).as_deref().and_then(sid) {
         return Some(sid);
@@ -80,7 +80,7 @@ fn sid(list: &str) -> Option<String> {
 }
 
 /// Percent-decoding, once; none where it is no text.
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -122,11 +122,11 @@ mod tests {
             if !header.is_empty() {
                 headers.insert(CMCD_SESSION, HeaderValue::from_static(header));
             }
-            let found = session_id(Some(query), &headers);
+            let found = session_id(query, &headers);
             assert_eq!(found.as_deref(), expected, "{query} {header}");
         }
         let long = format!("CMCD=sid=%22{}%22", "x".repeat(SID_LEN_MAX + 1));
-        assert_eq!(session_id(Some(&long), &HeaderMap::new()), None);
+        assert_eq!(session_id(&long, &HeaderMap::new()), None);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! segments that have left memory. Does not own: what can be rewound to ([`weir_package::window`]) or reading it back
 //! ([`crate::derive::disk`]).
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Path, State},
     http::StatusCode,
@@ -39,7 +41,7 @@ pub(super) fn multivariant(snapshot: &Snapshot, start: Option<Start>, query: &st
 
 /// The media playlist of everything that can be rewound to. It is never waited for: who reloads it is not at the live edge.
 pub(super) async fn media(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     Path((name, rendition)): Path<(String, String)>,
     asker: Asker,
 ) -> Answer {
@@ -48,7 +50,11 @@ pub(super) async fn media(
     let reload = reload(&published, &asker)?;
     let rendition = published.snapshot.rendition(&rendition);
     let found = rendition.and_then(|known| published.rewind_playlist(known, reload.skip));
-    Ok(context.playlist(found.ok_or_else(not_found)?, Freshness::Present, &asker))
+    Ok(context.playlist(
+        found.ok_or_else(not_found)?,
+        Freshness::Present,
+        &asker.terms(),
+    ))
 }
 
 impl Context {

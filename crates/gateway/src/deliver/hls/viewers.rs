@@ -157,8 +157,8 @@ impl Viewers {
     }
 
     /// The address that a request comes from; none when a trusted proxy sends it, which speaks for many.
-    pub(super) fn own_client(&self, asks: Asks<'_>) -> Option<IpAddr> {
-        (!self.proxies.trusts(asks.peer)).then_some(asks.peer)
+    pub(super) fn own_client(&self, peer: IpAddr) -> Option<IpAddr> {
+        (!self.proxies.trusts(peer)).then_some(peer)
     }
 
     /// Notes that a CDN passed on a request, if its player says who it is. Nobody is counted where nobody may be.
