@@ -4,6 +4,7 @@ pub mod client;
 pub mod dial;
 pub mod http;
 pub mod listener;
+mod outbox;
 mod retry;
 pub mod rtmp;
 mod socket;
@@ -11,6 +12,7 @@ pub mod tasks;
 pub(crate) mod throttle;
 pub mod tls;
 
+pub(crate) use outbox::{FileRange, Outbox, STAND_IN_LEN_MAX};
 pub(crate) use retry::{RETRY_MAX, retry_wait};
 pub(crate) use socket::{Burst, Socket};
 pub(crate) use throttle::{STRANGERS, Throttle};

@@ -39,7 +39,7 @@ use super::{conditions, cors, dash, preflight, refuse, refuse_missing};
 use crate::{
     Gateway,
     derive::hls::{Outputs, Playlist, Published, TS_VARIANT, Updates},
-    net::client::Peer,
+    net::{Outbox, client::Peer},
 };
 use blocked::Blocked;
 pub(super) use object::{CACHE as CACHE_OBJECT, Object};
@@ -108,6 +108,8 @@ pub(super) struct Asker {
     query: Option<String>,
     peer: IpAddr,
     pub(super) headers: HeaderMap,
+    /// Of its connection, where that sends files.
+    pub(super) outbox: Option<Outbox>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Asker {
@@ -123,6 +125,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
             query: parts.uri.query().map(str::to_owned),
             peer: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(addr)| *addr),
             headers: parts.headers.clone(),
+            outbox: parts.extensions.get().cloned(),
         })
     }
 }
@@ -278,7 +281,7 @@ async fn object(
                 time,
             };
             return dash::segment(
-                &context, &name, &published, rendition, asked, &asker, &method,
+                &context, &name, &published, rendition, asked, asker, &method,
             )
             .await;
         }
@@ -301,9 +304,7 @@ async fn object(
         }
         _ => None,
     };
-    Ok(object
-        .ok_or_else(not_found)?
-        .respond(&method, &asker.headers))
+    Ok(object.ok_or_else(not_found)?.respond(&method, asker))
 }
 
 /// Classic HLS: every track in MPEG-TS segments, made only when asked for.
@@ -338,7 +339,7 @@ async fn ts_object(
 ) -> Answer {
     let (_, published) = context.published_now(&name, &asker)?;
     let object = find_ts_object(&published.snapshot, &object).ok_or_else(not_found)?;
-    Ok(object.respond(&method, &asker.headers))
+    Ok(object.respond(&method, asker))
 }
 
 /// What a handler answers; a refusal is an error, so that `?` ends it.
