@@ -260,16 +260,15 @@ impl Session {
     }
 
     /// Waits until the server ends this session. Cancel-safe.
-    pub async fn killed(&self) -> KillReason {
+    pub fn killed(&self) -> impl Future<Output = KillReason> + Send + use<> {
         let mut killed = self.row.killed.subscribe();
-        loop {
-            if let Some(reason) = *killed.borrow_and_update() {
-                return reason;
-            }
+        async move {
             // The row holds the sender, so waiting cannot fail while this guard lives.
-            if killed.changed().await.is_err() {
-                return KillReason::Shutdown;
-            }
+            let killed = killed.wait_for(Option::is_some).await;
+            killed
+                .ok()
+                .and_then(|reason| *reason)
+                .unwrap_or(KillReason::Shutdown)
         }
     }
 }

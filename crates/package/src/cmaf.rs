@@ -16,7 +16,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use weir_media::{
     Anchor, Frame, Track,
-    codec::Codec,
+    codec::{Codec, h264},
     container::fmp4::{self, Sample},
     rescale,
 };
@@ -73,6 +73,7 @@ struct OpenSegment {
     mark_us: i64,
     /// First and end decode time, shifted, ticks; none while there is no sample.
     span: Option<(i64, i64)>,
+    captions: bool,
     parts: Vec<Part>,
 }
 
@@ -266,6 +267,7 @@ impl Packager {
             duration_us: end_us - start_us,
             span: current.segment.presented(),
             program_date_time: self.wall,
+            captions: current.segment.captions,
             parts: std::mem::take(&mut current.segment.parts),
             archived: None,
         })
@@ -320,6 +322,10 @@ impl Current {
             self.part_start = start;
         }
         self.end = Some(start + duration);
+        if let Codec::H264(config) = &self.init.track.codec {
+            self.segment.captions =
+                self.segment.captions || h264::has_captions(&frame.payload, config.nal_length_size);
+        }
         self.samples.push(Sample {
             duration: u32::try_from(duration).unwrap_or(1),
             composition: i32::try_from(frame.pts - frame.dts).unwrap_or(0),
@@ -347,6 +353,7 @@ impl OpenSegment {
             after_discontinuity,
             mark_us: mark.at_us,
             span: None,
+            captions: false,
             parts: Vec::new(),
         }
     }

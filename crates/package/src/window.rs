@@ -60,6 +60,8 @@ pub struct Segment {
     pub span: Option<Span>,
     /// The wall time of its first sample.
     pub program_date_time: SystemTime,
+    /// Whether its pictures carry closed captions.
+    pub captions: bool,
     /// Its parts, in order. None when the track was silent: then it is a gap. None either when it is archived.
     pub parts: Vec<Part>,
     /// What its parts were, once their bytes have left memory; then only a file holds them.

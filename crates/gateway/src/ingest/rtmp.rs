@@ -3,7 +3,13 @@
 //! Owns: one connection that publishes one stream or several, from its first request to its end. Does not own: the
 //! protocol ([`weir_proto::rtmp`]) or the stream ([`weir_hub::Publisher`]).
 
-use std::{collections::BTreeMap, future::Future, time::Instant};
+use std::{
+    collections::BTreeMap,
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use weir_hub::{KillReason, Moment, PublishError, Publisher, Role, Secret};
@@ -14,7 +20,7 @@ use crate::{
     Gateway,
     ingest::flv::{BodyReader, declared},
     net::{
-        STRANGERS, Throttle,
+        Deadline, STRANGERS, Throttle,
         rtmp::{Connection, Error},
     },
     rtmp::PROTOCOL,
@@ -23,9 +29,10 @@ use crate::{
 /// The streams that one connection publishes, by message stream.
 type Published = BTreeMap<u32, Stream>;
 
-#[derive(Debug)]
 struct Stream {
     publisher: Publisher,
+    /// Ends when the server ends the publisher.
+    killed: Pin<Box<dyn Future<Output = KillReason> + Send>>,
     bodies: BodyReader,
     damage: Throttle,
 }
@@ -62,16 +69,17 @@ async fn take_in(
     published: &mut Published,
 ) -> Result<(), Error> {
     let silence = gateway.limits.input_timeout;
+    let mut silent = Deadline::new(tokio::time::Instant::now() + silence);
     loop {
         let event = tokio::select! {
-            event = tokio::time::timeout(silence, connection.next_event()) => {
-                event.unwrap_or(Err(Error::Silent(silence)))?
-            }
+            event = connection.next_event() => event?,
             (stream_id, reason) = first_killed(published) => {
                 end(connection, stream_id, reason, published);
                 continue;
             }
+            () = silent.passed() => return Err(Error::Silent(silence)),
         };
+        silent.move_to(tokio::time::Instant::now() + silence);
         match event {
             Some(Event::Media {
                 stream_id,
@@ -159,6 +167,7 @@ async fn publish(
             tracing::info!(stream = %grant.name, "publishing");
             session.accept_publish(request.stream_id);
             let stream = Stream {
+                killed: Box::pin(publisher.session().killed()),
                 publisher,
                 bodies: BodyReader::default(),
                 damage: Throttle::default(),
@@ -219,20 +228,13 @@ fn end(connection: &mut Connection, stream_id: u32, reason: KillReason, publishe
 }
 
 /// Waits until the server ends one of the publishers.
-fn first_killed(published: &Published) -> impl Future<Output = (u32, KillReason)> {
-    let mut waits: Vec<_> = published
-        .iter()
-        .map(|(&id, stream)| {
-            let killed = stream.publisher.session().killed();
-            Box::pin(async move { (id, killed.await) })
-        })
-        .collect();
-    std::future::poll_fn(move |cx| {
-        for wait in &mut waits {
-            if let std::task::Poll::Ready(killed) = wait.as_mut().poll(cx) {
-                return std::task::Poll::Ready(killed);
+fn first_killed(published: &mut Published) -> impl Future<Output = (u32, KillReason)> {
+    poll_fn(|cx| {
+        for (&id, stream) in &mut *published {
+            if let Poll::Ready(reason) = stream.killed.as_mut().poll(cx) {
+                return Poll::Ready((id, reason));
             }
         }
-        std::task::Poll::Pending
+        Poll::Pending
     })
 }

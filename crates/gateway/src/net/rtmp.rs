@@ -22,7 +22,7 @@ use weir_proto::rtmp::{self, Config, Event, Session, client};
 
 use crate::{
     Limits,
-    net::{Burst, Socket, tls::TlsAcceptor},
+    net::{Burst, Deadline, Socket, tls::TlsAcceptor},
 };
 
 /// What reads ask the socket for: little at first, since most connections send little; twice as much whenever that was
@@ -160,6 +160,8 @@ pub struct Connection<M = Session> {
     /// What is not written yet. It stays here when a write is cancelled, so that no message is ever cut.
     outgoing: Burst,
     began: Instant,
+    /// When the machine has something to do by itself.
+    timer: Option<Deadline>,
     closed_by_peer: bool,
 }
 
@@ -226,6 +228,7 @@ impl<M: Machine> Connection<M> {
             read_len: READ_LEN_MIN,
             outgoing: Burst::default(),
             began: socket.opened(),
+            timer: None,
             socket,
             closed_by_peer: false,
         })
@@ -294,8 +297,13 @@ impl<M: Machine> Connection<M> {
 
     /// Reads once, or handles the timer of the machine.
     async fn read(&mut self) -> Result<(), Error> {
-        let due = self.machine.next_timeout_ms();
-        let due = due.map(|ms| self.began + Duration::from_millis(ms));
+        match (self.machine.next_timeout_ms(), &mut self.timer) {
+            (Some(ms), Some(timer)) => timer.move_to(self.began + Duration::from_millis(ms)),
+            (Some(ms), None) => {
+                self.timer = Some(Deadline::new(self.began + Duration::from_millis(ms)));
+            }
+            (None, timer) => *timer = None,
+        }
         // A frame keeps its whole block alive, so a block is filled by many reads before the next one is begun.
         if self.buffer.capacity() < self.read_len / 4 {
             self.buffer.reserve(self.read_len);
@@ -308,7 +316,7 @@ impl<M: Machine> Connection<M> {
                 }
                 self.machine.handle_input(self.buffer.split().freeze());
             }
-            () = sleep_until(due) => {
+            () = passed(self.timer.as_mut()) => {
                 let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 self.machine.handle_timeout(now_ms)?;
             }
@@ -365,9 +373,9 @@ impl<M: Machine> Connection<M> {
 }
 
 /// Never returns when there is no such time.
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
+async fn passed(timer: Option<&mut Deadline>) {
+    match timer {
+        Some(timer) => timer.passed().await,
         None => std::future::pending().await,
     }
 }

@@ -26,6 +26,10 @@ pub const NAL_PPS: u8 = 8;
 /// NAL unit type of an access unit delimiter.
 pub const NAL_AUD: u8 = 9;
 
+/// What an SEI message with closed captions holds (ATSC A/53 part 4, 6.2.3; ITU-T T.35): the United States, ATSC, `GA94`,
+/// and that captions follow. No emulation prevention byte ever comes between them.
+const CAPTIONS: &[u8] = &[0xB5, 0x00, 0x31, b'G', b'A', b'9', b'4', 0x03];
+
 /// Bits of a NAL unit's first byte that hold its type.
 const NAL_TYPE_MASK: u8 = 0x1F;
 /// Bytes of a record before the number of its sequence parameter sets.
@@ -179,6 +183,17 @@ pub fn is_idr(payload: &Bytes, nal_length_size: usize) -> bool {
         .map(|nal| nal_type(&nal))
         .find(|nal| (NAL_SLICE..=NAL_IDR).contains(nal))
         == Some(NAL_IDR)
+}
+
+/// Whether an access unit carries closed captions (CEA-608 or 708), or room for them.
+#[must_use]
+pub fn has_captions(payload: &Bytes, nal_length_size: usize) -> bool {
+    nal_units(payload, nal_length_size)
+        .map_while(Result::ok)
+        .take_while(|nal| !(NAL_SLICE..=NAL_IDR).contains(&nal_type(nal)))
+        .any(|nal| {
+            nal_type(&nal) == NAL_SEI && nal.windows(CAPTIONS.len()).any(|at| at == CAPTIONS)
+        })
 }
 
 /// The type of a NAL unit; 0, which is unspecified, for an empty one.
@@ -445,6 +460,30 @@ mod tests {
         check("0000000106", false);
         check("", false);
         check("0000ffff65", false);
+    }
+
+    #[test]
+    fn tells_pictures_with_captions_from_others() {
+        let check = |payload: &str, expected| {
+            assert_eq!(has_captions(&hex(payload), 4), expected, "{payload}");
+        };
+        let captions = "0604 0b b5003147413934 03 41ff fc80 80".replace(' ', "");
+        let unit = |nal: &str| format!("{:08x}{nal}", nal.len() / 2);
+        let (slice, plain) = (unit("65"), unit("06052c"));
+        check(
+            &[unit("09f0"), plain.clone(), unit(&captions), slice.clone()].concat(),
+            true,
+        );
+        check(&[plain, slice.clone()].concat(), false);
+        // Bar data of the same organisation.
+        check(
+            &(unit("0604 0b b5003147413934 06".replace(' ', "").as_str()) + &slice),
+            false,
+        );
+        // Behind the first slice they belong to no picture.
+        check(&(slice + &unit(&captions)), false);
+        check(&captions, false);
+        check("", false);
     }
 
     proptest! {

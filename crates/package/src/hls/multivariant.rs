@@ -113,6 +113,10 @@ fn stream_inf(text: &mut String, sent: &[&Rendition], tracks: &[&Rendition], tar
         if let Some(rate) = frame_rate(lead) {
             let _ = write!(text, ",FRAME-RATE={rate:.3}");
         }
+        // Players need not look for any then. Where there are some, they find by themselves which.
+        if !lead.segments.iter().any(|segment| segment.captions) {
+            text.push_str(",CLOSED-CAPTIONS=NONE");
+        }
     }
 }
 

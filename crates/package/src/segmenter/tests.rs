@@ -8,7 +8,7 @@ mod replica;
 mod rewind;
 mod transport;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use weir_media::rescale;
 
 use super::*;
@@ -64,6 +64,24 @@ fn h04_target_duration_follows_the_first_gop() {
         let tracks = vec![video_gop(&epoch, 0, 40 * S, gop), audio(&epoch, 0, 40 * S)];
         assert_target(&interleave(tracks, 0), target_s, segment_us);
     }
+}
+
+/// A picture with an SEI message that says that captions follow (ATSC A/53).
+const CAPTIONED: &[u8] =
+    b"\0\0\0\x0d\x06\x04\x0a\xb5\x00\x31GA94\x03\x41\xff\x80\0\0\0\x02\x65\x88";
+
+#[test]
+fn captions_are_denied_only_where_there_are_none() {
+    let mut frames = ordinary(40 * S, 50);
+    let denied = |frames: &[Timed]| {
+        let snapshot = check(frames).snapshot();
+        crate::hls::multivariant(&snapshot, "").contains(",CLOSED-CAPTIONS=NONE,")
+    };
+    assert!(denied(&frames));
+    let mut newest = frames.iter_mut().rev().map(|(_, frame)| frame);
+    let picture = newest.find(|frame| frame.payload.starts_with(b"picture"));
+    picture.expect("there are pictures").payload = Bytes::from_static(CAPTIONED);
+    assert!(!denied(&frames));
 }
 
 #[test]

@@ -160,6 +160,7 @@ fn listed(segment: ts::Segment, keep: &dyn Keep) -> Segment {
         duration_us: segment.duration_us,
         span: None,
         program_date_time: segment.epoch.anchor.wall_at(segment.at_us),
+        captions: false,
         parts: part.into_iter().collect(),
         archived: None,
     }

@@ -14,14 +14,16 @@ const ADVANCE_S_MIN: f64 = 8.0;
 const REWOUND_S: f64 = 40.0;
 /// See [`REWOUND_S`].
 const REWOUND_S_MORE: f64 = 10.0;
-/// A player of whole segments would be further behind.
+/// Waits until a player is closer to live than one of whole segments could be.
+const LOW_LATENCY: [&str; 2] = ["--latency-max", "4000"];
+/// The same, milliseconds.
 const LOW_LATENCY_MS_MAX: f64 = 4_000.0;
 
 #[test]
 fn e2e_hls_js_plays_the_demo_in_parts() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");
-    let seen = watch(&weir, "ll-hls", "player-ll-hls.png", &[]);
+    let seen = watch(&weir, "ll-hls", "player-ll-hls.png", &LOW_LATENCY);
     check_playing(&seen);
     check_low_latency(&seen);
 }
@@ -30,7 +32,7 @@ fn e2e_hls_js_plays_the_demo_in_parts() {
 fn e2e_dash_js_plays_the_demo() {
     let weir = Weir::start("dev", &[]);
     weir.wait_until_live("demo");
-    let seen = watch(&weir, "dash", "player-dash.png", &[]);
+    let seen = watch(&weir, "dash", "player-dash.png", &LOW_LATENCY);
     check_playing(&seen);
     check_low_latency(&seen);
 }
@@ -77,7 +79,8 @@ fn e2e_a_viewer_goes_back_in_time_and_returns() {
     let file = kept_file("player-rewound.png");
     let file = file.to_str().expect("UTF-8");
     let rewound = REWOUND_S.to_string();
-    let seen = player::measure(&url, &["--rewind", &rewound, "--screenshot", file]);
+    let arguments = ["--rewind", &rewound, "--screenshot", file];
+    let seen = player::measure(&url, &[&arguments[..], &LOW_LATENCY].concat());
     let past_ms = seen["past"]["latencyMs"].as_f64().expect("a number");
     let past = REWOUND_S * 1_000.0..=(REWOUND_S + REWOUND_S_MORE) * 1_000.0;
     assert!(past.contains(&past_ms), "{seen}");

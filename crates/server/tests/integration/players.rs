@@ -37,6 +37,7 @@ fn check(examples: &[&str]) {
     let seen = player::play_examples(&weir.http_url(""), PLAYED_S, examples);
     for name in examples {
         let seen = &seen[name];
+        assert_eq!(seen["started"], true, "{name}: {seen}");
         let advance_s = seen["advancedSeconds"].as_f64().expect("a number");
         assert!(advance_s >= ADVANCE_S_MIN, "{name}: {seen}");
         assert_eq!(seen["stalls"], 0, "{name}: {seen}");

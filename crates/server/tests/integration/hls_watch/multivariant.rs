@@ -181,6 +181,8 @@ fn stream_inf(value: &str) -> Result<Variant, String> {
         ["SDR", "HLG", "PQ"].contains(&text).then_some(())
     })?;
     list.bare("SCORE", micros)?;
+    // A group would need renditions of TYPE=CLOSED-CAPTIONS, which there are not.
+    list.bare("CLOSED-CAPTIONS", |text| (text == "NONE").then_some(()))?;
     list.finish()?;
     Ok(variant)
 }
@@ -218,7 +220,7 @@ mod tests {
         #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Default\",LANGUAGE=\"und\",DEFAULT=YES,\
         AUTOSELECT=YES,CHANNELS=\"2\",URI=\"audio/index.m3u8\"\n\
         #EXT-X-STREAM-INF:BANDWIDTH=900,AVERAGE-BANDWIDTH=800,CODECS=\"avc1.42c01e,mp4a.40.2\",\
-        RESOLUTION=640x360,FRAME-RATE=29.970,AUDIO=\"audio\"\nvideo/index.m3u8\n";
+        RESOLUTION=640x360,FRAME-RATE=29.970,CLOSED-CAPTIONS=NONE,AUDIO=\"audio\"\nvideo/index.m3u8\n";
 
     /// Changes of it, and how the problem begins.
     const BROKEN: &str = r#"
@@ -238,6 +240,7 @@ BANDWIDTH=900 => BANDWIDTH=9.5 => H1: #EXT-X-STREAM-INF: BANDWIDTH is 9.5
 29.970 => 29.97 => H1: #EXT-X-STREAM-INF: FRAME-RATE
 640x360 => 640 => H1: #EXT-X-STREAM-INF: RESOLUTION
 RESOLUTION=640x360 => SIZE=640x360 => H1: #EXT-X-STREAM-INF: SIZE is not known
+CAPTIONS=NONE => CAPTIONS="cc" => H1: #EXT-X-STREAM-INF: CLOSED-CAPTIONS
 TYPE=AUDIO => TYPE=MUSIC => H1: #EXT-X-MEDIA: TYPE is MUSIC
 NAME="Default", =>  => H1: #EXT-X-MEDIA: no NAME
 AVERAGE-BANDWIDTH=800, =>  => H16: video/index.m3u8: no AVERAGE

@@ -41,6 +41,7 @@ fn segment() -> (Segment, Bytes) {
         duration_us: 1,
         span: None,
         program_date_time: UNIX_EPOCH,
+        captions: false,
         parts: whole.chunks(1_200_000).map(part).collect(),
         archived: None,
     };
