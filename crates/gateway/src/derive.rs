@@ -8,6 +8,8 @@ pub mod disk;
 mod fanout;
 mod head;
 pub mod hls;
+pub mod memory_file;
+mod pieces;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -23,6 +25,9 @@ use crate::net::tasks::Tasks;
 use fanout::{Fanout, Served};
 pub(crate) use fanout::{Framing, Link};
 pub(crate) use head::Head;
+#[cfg(test)]
+pub(crate) use memory_file::MemoryFiles;
+pub(crate) use pieces::Pieces;
 
 /// What a derived feed keeps: a viewer may lag 10 s or 8 MiB (FAULTS R3); the newest group stays up to 20 s, so that
 /// joining starts at its key frame.

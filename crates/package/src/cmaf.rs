@@ -23,6 +23,7 @@ use weir_media::{
 
 use crate::{
     cut::{Cut, Mark},
+    keep::Keep,
     window::{Init, Open, Part, Segment, Span},
 };
 
@@ -36,6 +37,8 @@ const VIDEO_SAMPLE_MS_DEFAULT: u32 = 40;
 /// Packages one track of one epoch after another.
 #[derive(Debug)]
 pub struct Packager {
+    rendition: &'static str,
+    keep: Arc<dyn Keep>,
     current: Option<Current>,
     parts_made: u64,
     /// The wall time of the newest segment. It never goes back, even where sound ran ahead of the picture that begins
@@ -75,10 +78,12 @@ struct OpenSegment {
 }
 
 impl Packager {
-    /// A packager at the start of a run.
+    /// A packager at the start of a run, whose parts are kept by `keep` as those of `rendition`.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(rendition: &'static str, keep: Arc<dyn Keep>) -> Self {
         Self {
+            rendition,
+            keep,
             current: None,
             parts_made: 0,
             wall: UNIX_EPOCH,
@@ -239,11 +244,12 @@ impl Packager {
             .map_or(current.part_start, |(start, _)| start);
         current.segment.span = Some((start, end));
         let samples = u32::try_from(current.samples.len()).unwrap_or(u32::MAX);
+        let msn = current.segment.msn;
         current.segment.parts.push(Part {
             duration_us,
             independent,
             samples,
-            bytes,
+            content: self.keep.keep(self.rendition, msn, bytes),
         });
         current.samples.clear();
         self.parts_made += 1;
@@ -271,12 +277,6 @@ impl Packager {
 /// What is added to every dts of an epoch that begins with `frame`. Decode times cannot be negative.
 pub(crate) fn shift_of(frame: &Frame) -> i64 {
     (frame.pts - frame.dts).max(-frame.dts)
-}
-
-impl Default for Packager {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl Current {

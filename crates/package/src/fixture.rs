@@ -23,7 +23,8 @@ use weir_media::{
 
 use crate::{
     Config, Numbers, Segmenter, hls,
-    window::{Rendition, Segment, Snapshot, rewind::Rewind},
+    keep::Content,
+    window::{Part, Rendition, Segment, Snapshot, rewind::Rewind},
 };
 use playlist::Playlist;
 
@@ -315,6 +316,14 @@ impl Packaged {
                 );
             }
         }
+    }
+}
+
+/// The bytes of a part that memory keeps.
+pub(crate) fn bytes_of(part: &Part) -> &Bytes {
+    match &part.content {
+        Content::Memory(bytes) => bytes,
+        Content::Kept(kept) => panic!("not in memory: {kept:?}"),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
         Cut, Cutter, HOLE_US_MAX, Lead, Mark, Numbers,
         follow::{Cuts, Follower},
     },
+    keep::{InMemory, Keep},
     window::{
         Fits, Rendition, Segment, Snapshot,
         rewind::{self, Rewind},
@@ -50,6 +51,8 @@ pub struct Config {
 pub struct Segmenter {
     config: Config,
     run: String,
+    /// Keeps the bytes of parts.
+    keep: Arc<dyn Keep>,
     cuts: Cuts,
     /// What the last push decided.
     marks: Vec<Mark>,
@@ -95,6 +98,7 @@ impl Segmenter {
         Self {
             config,
             run,
+            keep: Arc::new(InMemory),
             cuts,
             marks: Vec::new(),
             epoch: None,
@@ -106,6 +110,12 @@ impl Segmenter {
         }
     }
 
+    /// Has `keep` keep the bytes of parts, instead of memory. To be called before the first frame.
+    #[must_use]
+    pub fn kept_by(self, keep: Arc<dyn Keep>) -> Self {
+        Self { keep, ..self }
+    }
+
     /// Makes MPEG-TS segments as well, at the same cuts, from the newest few on; or no longer.
     pub fn want_ts(&mut self, wanted: bool) {
         if wanted != self.ts.is_some() {
@@ -113,7 +123,8 @@ impl Segmenter {
             let begins = self.lanes.iter().map(|lane| lane.recent.first_msn());
             // The first segment of which no track has forgotten anything.
             let from_msn = begins.map(|msn| msn.unwrap_or(next_msn)).max();
-            self.ts = wanted.then(|| Transport::new(from_msn.unwrap_or(next_msn)));
+            self.ts = wanted
+                .then(|| Transport::new(from_msn.unwrap_or(next_msn), Arc::clone(&self.keep)));
             for lane in &mut self.lanes {
                 lane.passed = wanted.then(|| lane.recent.replay());
             }
@@ -410,10 +421,11 @@ impl Segmenter {
         }
         for track in &epoch.tracks {
             if self.lane(track.id).is_none() {
+                let rendition = Rendition::of(track.kind());
                 self.lanes.push(Lane {
                     track: track.id,
-                    packager: Packager::new(),
-                    rendition: Rendition::of(track.kind()),
+                    packager: Packager::new(rendition.name(), Arc::clone(&self.keep)),
+                    rendition,
                     marks: VecDeque::new(),
                     segments_made: 0,
                     recent: Recent::default(),

@@ -11,7 +11,7 @@ use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use weir_media::{Anchor, Kind, Track};
 
-use crate::Config;
+use crate::{Config, keep::Content};
 
 use rewind::Past;
 
@@ -40,7 +40,7 @@ pub struct Part {
     /// How many samples it holds.
     pub samples: u32,
     /// moof and mdat; the first part of a segment begins with styp.
-    pub bytes: Bytes,
+    pub content: Content,
 }
 
 /// A complete segment.
@@ -116,7 +116,7 @@ impl Segment {
     pub fn len(&self) -> usize {
         match self.archived {
             Some(archived) => archived.len,
-            None => self.parts.iter().map(|part| part.bytes.len()).sum(),
+            None => self.parts.iter().map(|part| part.content.len()).sum(),
         }
     }
 

@@ -5,7 +5,7 @@
 //! ([`super::hls`]), or what a manifest says ([`weir_package::dash`]).
 
 use std::{
-    collections::VecDeque,
+    io,
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
@@ -35,7 +35,10 @@ use super::{
     hls::{Answer, Asker, CACHE_OBJECT, Context, Freshness, media_type, not_found},
     preflight,
 };
-use crate::derive::hls::{Playlist, Published, Updates};
+use crate::derive::{
+    Pieces,
+    hls::{Playlist, Published, Updates},
+};
 
 /// The label of the protocol in sessions, logs and metrics.
 pub const PROTOCOL: &str = "dash";
@@ -94,7 +97,7 @@ pub(super) async fn segment(
     published: &Arc<Published>,
     rendition: &Rendition,
     asked: Asked<'_>,
-    asker: &Asker,
+    asker: Asker,
     method: &Method,
 ) -> Answer {
     let is_next = |published: &Published| {
@@ -103,7 +106,7 @@ pub(super) async fn segment(
     };
     let published = if is_next(published) {
         let decided = |published: &Published| !is_next(published);
-        context.wait_until(name, rendition, asker, decided).await?
+        context.wait_until(name, rendition, &asker, decided).await?
     } else {
         Arc::clone(published)
     };
@@ -111,7 +114,7 @@ pub(super) async fn segment(
         Some(Named::Complete(segment)) => {
             let object = context.segment(name, asked.run, rendition, segment);
             let object = object.await?;
-            Ok(object.respond(method, &asker.headers))
+            Ok(object.respond(method, asker))
         }
         Some(Named::Open(msn)) => {
             let updates = context.updates(name, rendition).ok_or_else(not_found)?;
@@ -121,7 +124,7 @@ pub(super) async fn segment(
                 rendition: rendition.name(),
                 msn,
                 sent: 0,
-                ready: VecDeque::new(),
+                ready: Pieces::new(asker.outbox),
             };
             Ok(growing.respond(rendition))
         }
@@ -148,16 +151,18 @@ struct Growing {
     msn: u64,
     /// Parts that were sent.
     sent: usize,
-    ready: VecDeque<Bytes>,
+    ready: Pieces,
 }
 
 /// Why a segment ends early. The connection is closed then, so that nobody takes what came for the whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 enum Cut {
     #[error("the segment has not grown for {} s", STALL_MAX.as_secs())]
     Stalled,
     #[error("the segment is gone")]
     Gone,
+    #[error("a part cannot be read: {0}")]
+    Unreadable(io::Error),
 }
 
 impl Growing {
@@ -207,7 +212,9 @@ impl Growing {
         };
         let new = parts.get(self.sent..)?;
         self.sent = parts.len();
-        self.ready.extend(new.iter().map(|part| part.bytes.clone()));
+        for part in new {
+            self.ready.push(&part.content);
+        }
         Some(is_complete)
     }
 }
@@ -239,9 +246,9 @@ impl http_body::Body for GrowingBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         loop {
             if let Some(mut segment) = self.segment.take() {
-                if let Some(bytes) = segment.ready.pop_front() {
+                if let Some(bytes) = segment.ready.next() {
                     self.segment = Some(segment);
-                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                    return Poll::Ready(Some(bytes.map(Frame::data).map_err(Cut::Unreadable)));
                 }
                 self.growing.set(segment.grow());
             }

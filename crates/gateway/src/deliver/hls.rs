@@ -241,7 +241,7 @@ async fn object(
                 time,
             };
             return dash::segment(
-                &context, &name, &published, rendition, asked, &asker, &method,
+                &context, &name, &published, rendition, asked, asker, &method,
             )
             .await;
         }
@@ -264,9 +264,7 @@ async fn object(
         }
         _ => None,
     };
-    Ok(object
-        .ok_or_else(not_found)?
-        .respond(&method, &asker.headers))
+    Ok(object.ok_or_else(not_found)?.respond(&method, asker))
 }
 
 /// Classic HLS: every track in MPEG-TS segments, made only when asked for.
@@ -301,7 +299,7 @@ async fn ts_object(
 ) -> Answer {
     let (_, published) = context.published_now(&name, &asker)?;
     let object = find_ts_object(&published.snapshot, &object).ok_or_else(not_found)?;
-    Ok(object.respond(&method, &asker.headers))
+    Ok(object.respond(&method, asker))
 }
 
 /// What a handler answers; a refusal is an error, so that `?` ends it.

@@ -27,7 +27,10 @@ use weir_package::{
     window::{Rendition, Segment, Snapshot},
 };
 
-use super::disk::{Disk, ReadError};
+use super::{
+    disk::{Disk, ReadError},
+    memory_file::MemoryFiles,
+};
 use crate::{net::tasks::Tasks, read_cache::ReadCache};
 
 /// The multivariant playlist of CMAF, and the live media playlist of each of its renditions.
@@ -427,7 +430,8 @@ impl Outputs {
             let (name, run) = (stream.name().clone(), stream.run());
             let numbers = outputs.first_numbers(&name, run);
             let packaging = outputs.config.packaging;
-            let segmenter = Segmenter::new(packaging, run.to_string(), numbers);
+            let files = Arc::new(MemoryFiles::new(name.clone()));
+            let segmenter = Segmenter::new(packaging, run.to_string(), numbers).kept_by(files);
             let low_latency = outputs.config.is_low_latency(&name);
             let is_stored = |rendition: &'static str, msn| {
                 let disk = outputs.disk.as_ref();

@@ -90,17 +90,21 @@ pub async fn serve(
 }
 
 async fn serve_http_1(
-    socket: Socket,
+    mut socket: Socket,
     peer: Peer,
     router: Router,
     limits: Limits,
     tasks: Tasks,
 ) -> hyper::Result<()> {
+    let outbox = socket.outbox();
     let (slot, asked) = (Slot::default(), CancellationToken::new());
     let routes = TowerToHyperService::new(router);
     let (first_asked, taken) = (asked.clone(), slot.clone());
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         first_asked.cancel();
+        if let Some(outbox) = &outbox {
+            request.extensions_mut().insert(outbox.clone());
+        }
         let (answer, taken) = (answer(&routes, peer, request), taken.clone());
         async move {
             match taken.keep(answer.await?) {

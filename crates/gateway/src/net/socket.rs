@@ -2,11 +2,11 @@
 //! closed (FAULTS R3).
 //!
 //! Owns: socket options, the TLS handshake, the write stall, and writing many shared buffers in one call.
-//! Does not own: the certificate ([`super::tls`]).
+//! Does not own: the certificate ([`super::tls`]), or what is sent from files ([`super::outbox`]).
 
 use std::{
     collections::VecDeque,
-    io::{self, IoSlice},
+    io::{self, ErrorKind, IoSlice},
     net::Shutdown,
     pin::Pin,
     sync::Arc,
@@ -15,16 +15,18 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep},
 };
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::net::{
-    dial,
+    Outbox, dial,
+    outbox::before_stand_in,
     tls::{self, Trust},
 };
 
@@ -56,9 +58,46 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection without TLS. Several may hold it, of whom one reads and one writes at a time.
+/// A connection without TLS.
 #[derive(Debug)]
-struct Plain(Arc<TcpStream>);
+struct Plain {
+    /// Several may hold it, of whom one reads and one writes at a time.
+    stream: Arc<TcpStream>,
+    /// Once somebody wants to send files.
+    outbox: Option<Outbox>,
+}
+
+impl Plain {
+    /// Writes where some of the bytes stand for files: what comes before the first of these, or some of that file.
+    fn poll_write_files(
+        &self,
+        outbox: &Outbox,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(before) = before_stand_in(bufs) else {
+            let what = "a file is to be sent, but not where something stands for it";
+            return Poll::Ready(Err(io::Error::other(what)));
+        };
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let written = self.stream.try_io(Interest::WRITABLE, || match before {
+                0 => outbox.send(&*self.stream),
+                _ => {
+                    // The kernel waits for the file, so that a head is no packet of its own.
+                    let (bufs, mut none) = (&bufs[..before], SendAncillaryBuffer::default());
+                    let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+                    Ok(sendmsg(&*self.stream, bufs, &mut none, flags)?)
+                }
+            });
+            match written {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
 
 impl AsyncRead for Plain {
     fn poll_read(
@@ -67,17 +106,17 @@ impl AsyncRead for Plain {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // The way of the sole owner needs a system call less.
-        if let Some(stream) = Arc::get_mut(&mut self.0) {
+        if let Some(stream) = Arc::get_mut(&mut self.stream) {
             return Pin::new(stream).poll_read(cx, buf);
         }
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read(buf.initialize_unfilled()) {
                 Ok(len) => {
                     buf.advance(len);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -98,13 +137,16 @@ impl AsyncWrite for Plain {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(stream) = Arc::get_mut(&mut self.0) {
+        if let Some(outbox) = self.outbox.as_ref().filter(|outbox| !outbox.is_empty()) {
+            return self.poll_write_files(outbox, cx, bufs);
+        }
+        if let Some(stream) = Arc::get_mut(&mut self.stream) {
             return Pin::new(stream).poll_write_vectored(cx, bufs);
         }
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(bufs) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write_vectored(bufs) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
         }
@@ -119,7 +161,7 @@ impl AsyncWrite for Plain {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
+        Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write))
     }
 }
 
@@ -131,7 +173,10 @@ impl Socket {
     pub(crate) fn plain(stream: TcpStream, stall_limit: Duration) -> io::Result<Self> {
         set_options(&stream)?;
         Ok(Self {
-            stream: Stream::Plain(Plain(Arc::new(stream))),
+            stream: Stream::Plain(Plain {
+                stream: Arc::new(stream),
+                outbox: None,
+            }),
             opened: Instant::now(),
             stall_limit,
             stalled: None,
@@ -153,7 +198,7 @@ impl Socket {
         let handshake = Box::pin(tls.accept(stream));
         let stream = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, handshake)
             .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time"))??;
+            .map_err(|_| io::Error::new(ErrorKind::TimedOut, "no TLS handshake in time"))??;
         Ok(Self {
             stream: Stream::Tls(Box::new(stream.into())),
             opened,
@@ -188,7 +233,15 @@ impl Socket {
     /// The connection below, for others to write to as long as nothing is written here; none with TLS.
     pub(crate) fn share(&self) -> Option<Arc<TcpStream>> {
         match &self.stream {
-            Stream::Plain(Plain(stream)) => Some(Arc::clone(stream)),
+            Stream::Plain(plain) => Some(Arc::clone(&plain.stream)),
+            Stream::Tls(_) => None,
+        }
+    }
+
+    /// What sends files on this connection; none with TLS, which has to encrypt them.
+    pub(crate) fn outbox(&mut self) -> Option<Outbox> {
+        match &mut self.stream {
+            Stream::Plain(plain) => Some(plain.outbox.get_or_insert_default().clone()),
             Stream::Tls(_) => None,
         }
     }
@@ -224,7 +277,7 @@ impl Socket {
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
+            ErrorKind::TimedOut,
             "the peer has stopped reading",
         )))
     }
@@ -245,7 +298,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match ready!(self.transport().poll_read(cx, buf)) {
             // Many close without telling TLS. Every protocol of ours knows by itself whether it was cut off.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             read => Poll::Ready(read),
         }
     }

@@ -8,8 +8,8 @@ use weir_media::{Frame, VIDEO_TIMESCALE, rescale};
 use super::*;
 use crate::Config;
 use crate::fixture::{
-    self, AUDIO, BOTH, FRAME_US, Packaged, S, Source, Timed, VIDEO, epoch, expect, interleave,
-    ordinary, video, video_gop,
+    self, AUDIO, BOTH, FRAME_US, Packaged, S, Source, Timed, VIDEO, bytes_of, epoch, expect,
+    interleave, ordinary, video, video_gop,
 };
 
 fn of(frames: &[Timed], source: Source) -> Arc<Snapshot> {
@@ -378,7 +378,7 @@ fn check_media(segment: &Segment) {
     };
     let (mut earliest, mut ticks) = (i64::MAX, 0);
     for part in &segment.parts {
-        let mut rest = &part.bytes[..];
+        let mut rest = &bytes_of(part)[..];
         while let Some(atom) = Any::decode_maybe(&mut rest).expect("boxes") {
             let Any::Moof(moof) = atom else { continue };
             let traf = &moof.traf[0];

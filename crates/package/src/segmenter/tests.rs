@@ -2,6 +2,7 @@
 //! tests here say what is special about each run.
 
 mod golden;
+mod keep;
 mod properties;
 mod replica;
 mod rewind;
@@ -389,7 +390,7 @@ fn c10_segment_is_the_bytes_of_its_parts() {
     assert_eq!(segment.parts.len(), 7, "8 frames each");
     let mut whole = BytesMut::new();
     for part in &segment.parts {
-        whole.extend_from_slice(&part.bytes);
+        whole.extend_from_slice(bytes_of(part));
     }
     assert_eq!(whole.len(), segment.len());
     // The open segment grows by whole parts, which are those of the finished one.

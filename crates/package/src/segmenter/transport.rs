@@ -11,6 +11,7 @@ use weir_media::{Frame, Kind, TrackId};
 use super::{Config, live_window};
 use crate::{
     cut::{Cut, Mark},
+    keep::Keep,
     ts,
     window::{Part, Rendition, Segment},
 };
@@ -92,6 +93,7 @@ impl Recent {
 #[derive(Debug)]
 pub(super) struct Transport {
     packager: ts::Packager,
+    keep: Arc<dyn Keep>,
     /// The first media sequence number that is whole.
     from_msn: u64,
     pub(super) rendition: Rendition,
@@ -99,10 +101,11 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(from_msn: u64) -> Self {
+    pub(super) fn new(from_msn: u64, keep: Arc<dyn Keep>) -> Self {
         let rendition = Rendition::new(NAME, Kind::Video);
         Self {
             packager: ts::Packager::new(),
+            keep,
             from_msn,
             rendition,
             segments_made: 0,
@@ -136,18 +139,19 @@ impl Transport {
         for segment in complete {
             self.segments_made += 1;
             let fits = live_window(config, target_s);
-            self.rendition.append(Arc::new(listed(segment)), &fits);
+            let listed = listed(segment, &*self.keep);
+            self.rendition.append(Arc::new(listed), &fits);
         }
     }
 }
 
-fn listed(segment: ts::Segment) -> Segment {
-    let part = Part {
+fn listed(segment: ts::Segment, keep: &dyn Keep) -> Segment {
+    let part = (!segment.is_gap()).then(|| Part {
         duration_us: segment.duration_us,
         independent: segment.independent,
         samples: 0,
-        bytes: segment.bytes,
-    };
+        content: keep.keep(NAME, segment.msn, segment.bytes),
+    });
     Segment {
         msn: segment.msn,
         discontinuity: segment.discontinuity,
@@ -157,11 +161,7 @@ fn listed(segment: ts::Segment) -> Segment {
         span: None,
         program_date_time: segment.epoch.anchor.wall_at(segment.at_us),
         captions: false,
-        parts: if part.bytes.is_empty() {
-            Vec::new()
-        } else {
-            vec![part]
-        },
+        parts: part.into_iter().collect(),
         archived: None,
     }
 }

@@ -14,7 +14,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use weir_gateway::{
     Gateway,
     deliver::hls::Viewers,
-    derive::disk::Disk,
+    derive::{disk::Disk, memory_file},
     net::{listener::Connections, tasks::Tasks, tls::CertificateStore},
     read_cache::ReadCache,
 };
@@ -234,6 +234,11 @@ impl Collector {
             "streaming_cache_bytes",
             "Segments that are kept after they were read from the disk.",
             cache.bytes(),
+        )?;
+        families.gauge(
+            "streaming_segment_memory_bytes",
+            "Segments in memory files: memory that streaming_memory_bytes does not count.",
+            memory_file::held_bytes(),
         )
     }
 

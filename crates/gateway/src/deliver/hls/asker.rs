@@ -14,7 +14,7 @@ use axum::{
 };
 
 use super::{Refused, cmcd, refuse, viewers::Asks};
-use crate::net::client::Peer;
+use crate::net::{Outbox, client::Peer};
 
 /// Who asks for a playlist, a manifest or an object.
 pub(in crate::deliver) struct Asker {
@@ -23,6 +23,8 @@ pub(in crate::deliver) struct Asker {
     uri: Uri,
     pub(super) peer: IpAddr,
     pub(in crate::deliver) headers: HeaderMap,
+    /// Of its connection, where that sends files.
+    pub(in crate::deliver) outbox: Option<Outbox>,
 }
 
 /// Takes the headers out of the request: nobody else reads them.
@@ -40,6 +42,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
             uri: parts.uri.clone(),
             peer: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(addr)| *addr),
             headers: mem::take(&mut parts.headers),
+            outbox: parts.extensions.remove(),
         })
     }
 }
@@ -167,6 +170,7 @@ mod tests {
             uri: Uri::from_static("/"),
             peer: Ipv4Addr::UNSPECIFIED.into(),
             headers,
+            outbox: None,
         };
         let terms = asker.terms();
         let condition = &terms.if_none_match[header::IF_NONE_MATCH];

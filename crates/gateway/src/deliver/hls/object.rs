@@ -1,15 +1,7 @@
 //! Answers that hold an object: a segment or an init object, whole or in part (CONFORMANCE A1, A2, H21, H23).
 //!
-//! Owns: headers, and bodies made of shared bytes. Does not own: which part is asked for ([`crate::deliver::conditions`])
+//! Owns: headers. Does not own: bodies ([`crate::derive::Pieces`]), which part is asked for ([`crate::deliver::conditions`])
 //! or which objects there are ([`crate::derive::hls`]).
-
-use std::{
-    convert::Infallible,
-    ops::Range,
-    pin::Pin,
-    task::{Context, Poll},
-    vec,
-};
 
 use axum::{
     body::Body,
@@ -17,12 +9,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use weir_package::window::{Init, Part, Segment};
+use weir_package::{
+    keep::Content,
+    window::{Init, Part, Segment},
+};
 
-use crate::deliver::{
-    conditions::{self, Selection},
-    cors, refuse,
+use super::Asker;
+use crate::{
+    deliver::{
+        conditions::{self, Selection},
+        cors, refuse,
+    },
+    derive::Pieces,
 };
 
 /// Objects never change, because no name is ever used again.
@@ -34,7 +32,7 @@ const RANGES: HeaderValue = HeaderValue::from_static("bytes");
 pub(in crate::deliver) struct Object {
     etag: String,
     media_type: &'static str,
-    parts: Vec<Bytes>,
+    parts: Vec<Content>,
 }
 
 impl Object {
@@ -51,7 +49,7 @@ impl Object {
             parts: segment
                 .parts
                 .iter()
-                .map(|part| part.bytes.clone())
+                .map(|part| part.content.clone())
                 .collect(),
         }
     }
@@ -65,7 +63,7 @@ impl Object {
         media_type: &'static str,
     ) -> Self {
         Self {
-            parts: vec![bytes],
+            parts: vec![Content::Memory(bytes)],
             ..Self::segment(run, rendition, segment, media_type)
         }
     }
@@ -81,7 +79,7 @@ impl Object {
         Self {
             etag: format!("\"{run}-{rendition}-{number}\""),
             media_type,
-            parts: vec![part.bytes.clone()],
+            parts: vec![part.content.clone()],
         }
     }
 
@@ -90,14 +88,14 @@ impl Object {
         Self {
             etag: format!("\"{run}-{rendition}-init-{}\"", init.discontinuity),
             media_type,
-            parts: vec![init.bytes.clone()],
+            parts: vec![Content::Memory(init.bytes.clone())],
         }
     }
 
     /// The answer to a request for it.
-    pub(in crate::deliver) fn respond(self, method: &Method, request: &HeaderMap) -> Response {
+    pub(in crate::deliver) fn respond(self, method: &Method, asker: Asker) -> Response {
         let len: u64 = self.parts.iter().map(|part| part.len() as u64).sum();
-        let (range, status) = match conditions::select(method, request, &self.etag, len) {
+        let (range, status) = match conditions::select(method, &asker.headers, &self.etag, len) {
             Selection::Whole => (0..len, StatusCode::OK),
             Selection::Part(range) => (range, StatusCode::PARTIAL_CONTENT),
             Selection::NotModified => {
@@ -122,8 +120,12 @@ impl Object {
                 &format!("bytes {}-{last}/{len}", range.start),
             );
         }
-        let body = Body::new(Slices::new(self.parts, range));
-        (status, headers, cors(), body).into_response()
+        let mut pieces = Pieces::new(asker.outbox);
+        for part in &self.parts {
+            pieces.push(part);
+        }
+        pieces.select(&range);
+        (status, headers, cors(), Body::new(pieces)).into_response()
     }
 
     /// What a 304 repeats.
@@ -151,82 +153,5 @@ fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
     }
 }
 
-/// A range of shared bytes, none of them copied.
-struct Slices {
-    parts: vec::IntoIter<Bytes>,
-    /// Bytes before the range.
-    skipped: u64,
-    left: u64,
-}
-
-impl Slices {
-    fn new(parts: Vec<Bytes>, range: Range<u64>) -> Self {
-        Self {
-            parts: parts.into_iter(),
-            skipped: range.start,
-            left: range.end.saturating_sub(range.start),
-        }
-    }
-}
-
-impl Iterator for Slices {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        while self.left > 0 {
-            let part = self.parts.next()?;
-            let len = part.len() as u64;
-            let start = self.skipped.min(len);
-            let end = start.saturating_add(self.left).min(len);
-            self.skipped -= start;
-            self.left -= end - start;
-            // Both fit: neither is beyond the length of bytes in memory.
-            let slice = part.slice(
-                usize::try_from(start).unwrap_or(part.len())
-                    ..usize::try_from(end).unwrap_or(part.len()),
-            );
-            if !slice.is_empty() {
-                return Some(slice);
-            }
-        }
-        None
-    }
-}
-
-impl http_body::Body for Slices {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.next().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_range_of_several_parts() {
-        let parts = [&b"abc"[..], b"", b"d", b"efgh"].map(Bytes::from_static);
-        let whole = b"abcdefgh";
-        for start in 0..=whole.len() {
-            for end in start..=whole.len() {
-                let slices: Vec<_> =
-                    Slices::new(parts.to_vec(), start as u64..end as u64).collect();
-                assert_eq!(slices.concat(), whole[start..end], "{start}..{end}");
-                for slice in slices {
-                    let shared = |part: &Bytes| part.as_ptr_range().contains(&slice.as_ptr());
-                    assert!(parts.iter().any(shared), "{start}..{end} is not copied");
-                }
-            }
-        }
-    }
-}
+mod tests;

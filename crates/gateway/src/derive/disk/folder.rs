@@ -61,13 +61,16 @@ impl Folder {
     }
 
     /// Writes a file and puts it in its place whole.
-    pub(super) fn write(&self, name: &str, parts: &[Bytes]) -> io::Result<()> {
+    pub(super) fn write(
+        &self,
+        name: &str,
+        mut parts: impl Iterator<Item = io::Result<Bytes>>,
+    ) -> io::Result<()> {
         self.remove(UNFINISHED)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.0, UNFINISHED, flags, FILE_MODE)?);
-        let mut parts = parts.iter();
-        if let Err(error) = parts.try_for_each(|part| file.write_all(part)) {
+        if let Err(error) = parts.try_for_each(|part| file.write_all(&part?)) {
             // On a full disk, what there is of it is in the way.
             self.remove(UNFINISHED)?;
             return Err(error);
@@ -177,7 +180,7 @@ mod tests {
         let dir = TestDir::new();
         let folder = Folder::root(&dir.0).expect("a new folder");
         folder
-            .write("a", &[Bytes::from_static(b"ab"), Bytes::from_static(b"c")])
+            .write("a", ["ab", "c"].map(|part| Ok(part.into())).into_iter())
             .expect("the disk takes it");
         assert_eq!(folder.read("a", 3).expect("it is there"), "abc");
         symlink("a", dir.0.join("link")).expect("the disk takes it");

@@ -4,7 +4,7 @@
 //! then removing what nobody lists); which folders are ours. Does not own: system calls ([`super::folder`]).
 
 use std::{
-    io, slice,
+    io, iter,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use weir_media::StreamName;
 use weir_package::{
     hls::{self, Form},
+    keep::Content,
     name::ObjectName,
     window::{Rendition, Segment, Snapshot},
 };
@@ -23,7 +24,10 @@ use super::{
     folder::{Folder, UNFINISHED},
 };
 use crate::{
-    derive::hls::{INDEX, Published, TS_INDEX, TS_VARIANT},
+    derive::{
+        Pieces,
+        hls::{INDEX, Published, TS_INDEX, TS_VARIANT},
+    },
     net::throttle::Throttle,
 };
 
@@ -86,7 +90,7 @@ impl Writer {
         let is_new = self.root.make(name.as_str())?;
         let folder = self.root.open(name.as_str())?;
         if is_new || folder.entries()?.is_empty() {
-            folder.write(MARKER, &[])?;
+            folder.write(MARKER, iter::empty())?;
             self.files.forget(name);
         } else if !is_ours(&folder)? {
             let what = "the folder is there already and holds something else";
@@ -185,17 +189,17 @@ impl Output<'_> {
                 if let Some(init) = &segment.init {
                     let place = Place::init(rendition.name(), init.discontinuity);
                     if self.wants(place) {
-                        self.write_object(place, slice::from_ref(&init.bytes))?;
+                        self.write_object(place, in_memory(init.bytes.clone()))?;
                     }
                 }
-                self.write_object(place, &bytes_of(segment))?;
+                self.write_object(place, pieces_of(segment))?;
             }
         }
         let ts = self.snapshot.ts.iter().flat_map(Rendition::served);
         for segment in ts.filter(|segment| !segment.is_gap()) {
             let place = Place::ts_segment(segment.msn);
             if self.wants(place) {
-                self.write_object(place, &bytes_of(segment))?;
+                self.write_object(place, pieces_of(segment))?;
             }
         }
         Ok(())
@@ -205,17 +209,16 @@ impl Output<'_> {
         self.files.wants(self.name, &self.snapshot.run, place)
     }
 
-    fn write_object(&self, place: Place, parts: &[Bytes]) -> io::Result<()> {
-        self.make_room(parts)?;
+    fn write_object(&self, place: Place, pieces: Pieces) -> io::Result<()> {
+        self.make_room(pieces.len())?;
         let run = &self.snapshot.run;
-        self.write_file(place.rendition, &place.file(run), parts)?;
+        self.write_file(place.rendition, &place.file(run), pieces)?;
         self.files.add(self.name, run, place);
         Ok(())
     }
 
     /// Where the disk is full, gives up the oldest segments that no live playlist lists: the rewind window gets shorter.
-    fn make_room(&self, parts: &[Bytes]) -> io::Result<()> {
-        let len = parts.iter().map(|part| part.len() as u64).sum();
+    fn make_room(&self, len: u64) -> io::Result<()> {
         let renditions = self.snapshot.renditions.iter();
         let live = renditions.filter_map(|rendition| rendition.listed().next());
         let live_msn = live.map(|segment| segment.msn).min().unwrap_or(0);
@@ -239,15 +242,15 @@ impl Output<'_> {
         let snapshot = self.snapshot;
         for rendition in &snapshot.renditions {
             let text = hls::media(snapshot, rendition, Form::Classic);
-            self.write_file(Some(rendition.name()), INDEX, &[text.into()])?;
+            self.write_file(Some(rendition.name()), INDEX, in_memory(text))?;
         }
         let text = hls::multivariant(snapshot, "");
-        self.write_file(None, INDEX, &[text.into()])?;
+        self.write_file(None, INDEX, in_memory(text))?;
         let multivariant = hls::ts_multivariant(snapshot, TS_VARIANT, "");
         if let (Some(ts), Some(multivariant)) = (&snapshot.ts, multivariant) {
             let media = hls::media(snapshot, ts, Form::Classic);
-            self.write_file(None, TS_VARIANT, &[media.into()])?;
-            self.write_file(None, TS_INDEX, &[multivariant.into()])?;
+            self.write_file(None, TS_VARIANT, in_memory(media))?;
+            self.write_file(None, TS_INDEX, in_memory(multivariant))?;
         }
         Ok(())
     }
@@ -256,16 +259,16 @@ impl Output<'_> {
         &self,
         rendition: Option<&'static str>,
         file: &str,
-        parts: &[Bytes],
+        pieces: Pieces,
     ) -> io::Result<()> {
+        let len = pieces.len();
         match rendition {
             Some(rendition) => {
                 self.folder.make(rendition)?;
-                self.folder.open(rendition)?.write(file, parts)?;
+                self.folder.open(rendition)?.write(file, pieces)?;
             }
-            None => self.folder.write(file, parts)?,
+            None => self.folder.write(file, pieces)?,
         }
-        let len = parts.iter().map(|part| part.len() as u64).sum();
         self.counts.written_bytes.fetch_add(len, Ordering::Relaxed);
         Ok(())
     }
@@ -307,9 +310,18 @@ fn is_served(snapshot: &Snapshot, place: Place) -> bool {
     })
 }
 
-fn bytes_of(segment: &Segment) -> Vec<Bytes> {
-    let parts = segment.parts.iter();
-    parts.map(|part| part.bytes.clone()).collect()
+fn pieces_of(segment: &Segment) -> Pieces {
+    let mut pieces = Pieces::new(None);
+    for part in &segment.parts {
+        pieces.push(&part.content);
+    }
+    pieces
+}
+
+fn in_memory(bytes: impl Into<Bytes>) -> Pieces {
+    let mut pieces = Pieces::new(None);
+    pieces.push(&Content::Memory(bytes.into()));
+    pieces
 }
 
 #[cfg(test)]

@@ -32,8 +32,10 @@ fn segments_have_the_numbers_and_times_of_their_cmaf_twins() {
         assert_eq!(segment.program_date_time, twin.program_date_time);
         assert_eq!(segment.duration_us, twin.duration_us);
         assert!(segment.independent() && segment.init.is_none());
-        let bytes = &segment.parts[0].bytes;
-        assert!(bytes.len() % 188 == 0 && bytes.chunks(188).all(|packet| packet[0] == 0x47));
+        let bytes = bytes_of(&segment.parts[0]);
+        assert!(
+            bytes.len().is_multiple_of(188) && bytes.chunks(188).all(|packet| packet[0] == 0x47)
+        );
     }
     let numbers: Vec<u64> = ts.segments.iter().map(|segment| segment.msn).collect();
     assert!(
