@@ -49,7 +49,9 @@ pub(crate) struct MemoryFiles {
 
 #[derive(Debug, Default)]
 struct State {
-    files: Vec<(&'static str, Appender)>,
+    /// None where one could not be made. It is not tried again: without descriptors, the next that is free is for telling
+    /// newcomers so (FAULTS rule 16).
+    files: Vec<(&'static str, Option<Appender>)>,
     /// Whether it was said that parts stay in memory: once for a run.
     has_warned: bool,
 }
@@ -88,14 +90,13 @@ impl State {
         bytes: &[u8],
     ) -> io::Result<Kept> {
         let known = self.files.iter().position(|(name, _)| *name == rendition);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                self.files.push((rendition, Appender::new(create()?)));
-                self.files.len() - 1
-            }
-        };
-        self.files[at].1.append(msn, bytes)
+        let at = known.unwrap_or(self.files.len());
+        if known.is_none() {
+            self.files.push((rendition, None));
+            self.files[at].1 = Some(Appender::new(create()?));
+        }
+        let file = self.files[at].1.as_mut();
+        file.ok_or(io::ErrorKind::Unsupported)?.append(msn, bytes)
     }
 }
 
@@ -243,7 +244,8 @@ mod tests {
     /// Bytes of memory that the file of a rendition takes.
     fn taken(files: &MemoryFiles) -> u64 {
         let state = files.state.lock();
-        let known = fstat(&state.files[0].1.file).expect("it is open");
+        let file = state.files[0].1.as_ref().expect("it was made");
+        let known = fstat(&file.file).expect("it is open");
         u64::try_from(known.st_blocks).expect("not negative") * 512
     }
 
@@ -288,14 +290,19 @@ mod tests {
 
     #[test]
     fn without_a_file_parts_stay_in_memory() {
+        static TRIED: AtomicU64 = AtomicU64::new(0);
         let files = MemoryFiles {
-            create: || Err(Errno::NOSYS.into()),
+            create: || {
+                TRIED.fetch_add(1, Ordering::Relaxed);
+                Err(Errno::MFILE.into())
+            },
             ..files()
         };
         for number in 0..3 {
             let content = keep(&files, 1, number);
             assert!(!is_kept(&content) && read(&content) == part(1, number));
         }
+        assert_eq!(TRIED.load(Ordering::Relaxed), 1);
     }
 
     #[test]
@@ -304,7 +311,8 @@ mod tests {
         let first = keep(&files, 1, 0);
         let swap = |with: Arc<OwnedFd>| {
             let mut state = files.state.lock();
-            std::mem::replace(&mut state.files[0].1.file, with)
+            let file = state.files[0].1.as_mut().expect("it was made");
+            std::mem::replace(&mut file.file, with)
         };
         let full = File::open("/dev/null").expect("it is there, for reading");
         let file = swap(Arc::new(full.into()));
