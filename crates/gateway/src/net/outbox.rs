@@ -4,7 +4,7 @@
 //! range into the outbox of its connection; where the socket is to write such bytes, it sends what is in the outbox
 //! instead. So hyper keeps the rest of HTTP: lengths, chunks, keep-alive, pipelining, closing. Only their address tells
 //! stand-ins from other bytes; if HTTP code ever copied them, the connection would fail rather than send them.
-//! Does not own: which answers come from files ([`crate::derive::pieces`]), or waiting for the socket.
+//! Does not own: which answers come from files ([`crate::derive::Pieces`]), or waiting for the socket.
 
 use std::{
     collections::VecDeque,
