@@ -3,77 +3,30 @@
 
     cargo build --release --locked -p weir-server && scripts/scale.py
 
-The server has the first core for itself, load (`weir bench`) the second. One argument names another binary. Needs Python
-3.11, uses loopback only and takes about seven minutes. Ten thousand viewers need as many descriptors in each of two
-processes: see ulimit -Hn.
-The chart goes to docs/images/scale.svg; processor time that is not valid, because the load generator was the limit, is
-not in it.
+The server has the first core for itself, load (`weir bench`) the second. Needs Python 3.11, uses loopback only and takes
+about eight minutes. Ten thousand viewers need as many descriptors in each of two processes: see ulimit -Hn. The chart
+goes to docs/images/scale.svg; processor time that is not valid, because the load generator was the limit, is not in it.
 """
 
 import json
 import math
 import os
-import pathlib
 import resource
-import subprocess
 import sys
-import tempfile
 import time
 
-from measure import LOAD_CORE, ROOT, Weir, others
+from compare import CROWD_BITRATE, FILL_S, MEASURED_S, STREAM_BITRATE, Pinned, Publisher, cpu_percent, rss_mb, watch
+from measure import ROOT, others
 
 VIEWERS = [10, 100, 1000, 10000]
 STREAMS = [1, 10, 100, 500]
-VIEWER_BITRATE = "600k"
-STREAM_BITRATE = "1M"
-VIEWERS_S = 20
-# Until the live window of HLS is full, and with it the memory of a stream.
-FILL_S = 30
-STREAMS_S = 20
 CHART = ROOT / "docs/images/scale.svg"
-SILENT = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
-class Load:
-    """A server, and `weir bench publish` that feeds it."""
-
-    def __init__(self, binary, streams, bitrate):
-        settings = {
-            "WEIR_AUTH_PUBLISH_KEYS": ",".join(f"load{number}=scale-key-{number}" for number in range(streams)),
-            "MAX_CONCURRENT_STREAMS": str(streams),
-        }
-        self.bench = ["taskset", "-c", str(LOAD_CORE), binary, "bench"]
-        self.weir = Weir(binary, "serve", settings=settings)
-        url = f"rtmp://127.0.0.1:{self.weir.ports['rtmp']}/live/load{{n}}?key=scale-key-{{n}}"
-        command = [*self.bench, "publish", url, "--streams", str(streams), "--bitrate", bitrate]
-        self.publishers = subprocess.Popen(command, **SILENT)
-        while sum(row["frames"] > 0 for row in self.rows()) < streams:
-            time.sleep(0.1)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.publishers.terminate()
-        self.publishers.wait()
-        self.weir.__exit__()
-
-    def rows(self):
-        return json.loads(self.weir.get("/status"))["streams"]
-
-    def received(self):
-        return sum(row["bytes_in"] for row in self.rows())
-
-
-def viewers(binary, count):
+def viewers(count):
     """The report of `weir bench` on viewers of one stream."""
-    with Load(binary, 1, VIEWER_BITRATE) as load, tempfile.NamedTemporaryFile(suffix=".json") as file:
-        url = f"http://127.0.0.1:{load.weir.ports['http']}/live/load0.flv"
-        command = [*load.bench, "flv", url, "--viewers", str(count), "--ramp", str(max(2, count // 500)), "--round-ms", "100"]
-        command += ["--duration", str(VIEWERS_S), "--pid", str(load.weir.process.pid), "--json", file.name]
-        # It fails as well if something was not whole, or if it was itself the limit; the report says so.
-        subprocess.run(command, **SILENT)
-        return json.load(file)
+    with Pinned() as weir, Publisher(weir.url(), "--bitrate", CROWD_BITRATE):
+        return watch("flv", weir.http(".flv"), count, weir, "--ramp", str(max(2, count // 500)), "--round-ms", "100")
 
 
 def viewers_row(count, report):
@@ -83,14 +36,18 @@ def viewers_row(count, report):
     return [*cells, report["own"]["bottleneck"] or others(report).strip(" ()")]
 
 
-def streams(binary, count):
+def streams(count):
     """Percent of a core, megabytes, and the megabits a second of each stream: less than wanted if publishers are late."""
-    with Load(binary, count, STREAM_BITRATE) as load:
+
+    def received():
+        return sum(row["bytes_in"] for row in json.loads(weir.get("/status"))["streams"])
+
+    with Pinned(count) as weir, Publisher(weir.url(), "--streams", str(count), "--bitrate", STREAM_BITRATE):
         time.sleep(FILL_S)
-        before, begun = load.received(), time.monotonic()
-        cpu = load.weir.cpu_percent(STREAMS_S)
-        mbit = (load.received() - before) * 8e-6 / (time.monotonic() - begun) / count
-        return cpu, load.weir.rss_mib() * 1.048576, mbit
+        before, begun = received(), time.monotonic()
+        cpu = cpu_percent(weir)
+        mbit = (received() - before) * 8e-6 / (time.monotonic() - begun) / count
+        return cpu, rss_mb(weir), mbit
 
 
 def streams_row(count, cpu, mb, mbit):
@@ -168,22 +125,20 @@ def table(head, rows):
 
 
 def main():
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    binary = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else str(target.resolve() / "release/weir")
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     print(f"load average before: {os.getloadavg()[0]:.1f}")
-    of_viewers = [(count, viewers(binary, count)) for count in VIEWERS]
+    of_viewers = [(count, viewers(count)) for count in VIEWERS]
     head = ["HTTP-FLV viewers", "CPU of one core", "CPU-s/GB", "Memory", "Latency p50, p99", "Errors", "Beside it"]
     table(head, [viewers_row(*measured) for measured in of_viewers])
-    of_streams = [(count, *streams(binary, count)) for count in STREAMS]
+    of_streams = [(count, *streams(count)) for count in STREAMS]
     head = ["Streams", "CPU of one core", "of each", "Memory", "of each", "Mbit/s of each"]
     table(head, [streams_row(*measured) for measured in of_streams])
     print(f"\nload average after: {os.getloadavg()[0]:.1f}")
     cpu_of_viewers = [(count, report["server"]["cpu_percent"]) for count, report in of_viewers if not report["own"]["bottleneck"]]
     memory_of_viewers = [(count, report["server"]["rss_mb_max"]) for count, report in of_viewers]
     # Less than a tick of the kernel's counter has no logarithm.
-    tick = 100 / STREAMS_S / os.sysconf("SC_CLK_TCK")
+    tick = 100 / MEASURED_S / os.sysconf("SC_CLK_TCK")
     watched, unwatched = "HTTP-FLV viewers of one stream, 600 kbit/s", "streams of 1 Mbit/s, nobody watching"
     panels = [
         ("Processor, % of a core", watched, cpu_of_viewers),
