@@ -81,6 +81,18 @@ fn metrics_tell_prometheus_and_people_the_same() {
 }
 
 /// Asserts that all three say that `demo` runs and has that many viewers.
+#[test]
+fn e2e_memory_of_segments_is_told() {
+    let weir = Weir::start("dev", &[]);
+    weir.wait_until_live("demo");
+    let playlist = weir.get("/live/demo/video/index.m3u8").text();
+    let name = playlist.lines().find(|line| !line.starts_with('#'));
+    let name = name.expect("a segment is listed");
+    let segment = weir.get(&format!("/live/demo/video/{name}")).body.len();
+    let told = value(&weir, "streaming_segment_memory_bytes");
+    assert!(told >= segment as f64, "{told} with a segment of {segment}");
+}
+
 fn assert_counts(weir: &Weir, viewers: u64) {
     let expected = Counts {
         streams: 1,
